@@ -1,0 +1,51 @@
+"""Share the partitions of a first ring out among its founding members.
+
+A pure function of the sorted members, so that every node draws the same ring. Goals, in this order
+(after Riak's claim v4): neighbours on distinct nodes, every node k or k+1 partitions, neighbours in
+distinct zones while there are enough; and each node is followed by every other about equally often, so
+that the load of a dead node spreads over all of the others rather than doubling that of one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from zlib import crc32
+
+NEIGHBOURS_MAX = 4
+
+
+def claim(members: Sequence[tuple[str, str]], *, ring_size: int) -> list[int]:
+    """The owner of every partition, as an index into `members`: (node id, zone), sorted by id."""
+    count = len(members)
+    assert count > 0
+    assert count <= ring_size
+    zones = [zone for _, zone in members]
+    zone_count = len(set(zones))
+    window = min(max(count - 1, 0), NEIGHBOURS_MAX - 1)
+    zone_window = min(zone_count - 1, window)
+    seeds = [crc32(node.encode()) for node, _ in members]
+    held = [0] * count
+    owners: list[int] = []
+    for partition in range(ring_size):
+        near = owners[-window:] if window else []
+        overlap = partition + window - ring_size
+        if overlap >= 0:
+            near = near + owners[: overlap + 1]
+        near_zones = {zones[owner] for owner in owners[-zone_window:]} if zone_window else set()
+        floor = min(held)
+
+        def unfitness(
+            candidate: int, near: list[int] = near, near_zones: set[str] = near_zones, floor: int = floor, partition: int = partition
+        ) -> tuple[bool, bool, bool, int, int]:
+            return (
+                candidate in near,
+                held[candidate] > floor + 1,
+                zones[candidate] in near_zones,
+                held[candidate],
+                crc32(partition.to_bytes(4), seeds[candidate]),
+            )
+
+        owner = min(range(count), key=unfitness)
+        owners.append(owner)
+        held[owner] += 1
+    return owners

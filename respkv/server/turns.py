@@ -1,0 +1,67 @@
+"""What goes into a turn of the node and what comes out of it.
+
+Arrivals are plain tuples whose first element is one of the kinds below; departures are
+one object with a list for each kind of effect, which the shell carries out in this order:
+log, frames and replies, everything else.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+CLIENT_OPENED = 1  # (kind, connection_id, peer_address, local_address)
+CLIENT_DATA = 2  # (kind, connection_id, data)
+CLIENT_CLOSED = 3  # (kind, connection_id)
+PEER_OPENED = 4  # (kind, node_id): our link to this peer is authenticated and takes frames
+PEER_CLOSED = 5  # (kind, node_id, reason)
+PEER_FRAME = 6  # (kind, node_id, frame): from this peer, whole
+LOG_DURABLE = 7  # (kind, position): all that was appended up to this position is on the disk
+LOADED = 8  # (kind, token, records): one record, or None where the tables have none, for each key asked
+SCANNED = 9  # (kind, token, rows, next_hash): rows of (key, record); next_hash None at the end
+FLUSHED = 10  # (kind, freeze_number): the frozen part is in the tables
+SAVED = 11  # (kind, name): a small file is durable
+SIGNALLED = 12  # (kind, name): "TERM", "INT", ...
+PRESSURE = 13  # (kind, free_disk_bytes, write_stalled)
+
+Arrival = tuple[Any, ...]
+
+# Kinds of record in the commit log; the body is msgpack.
+LOG_WRITES = 1  # [key, record, key, record, ...]
+LOG_HINTS = 2  # [owner, [key, record, ...]]: stored like writes, and a hint row for the owner
+LOG_HINTS_DROPPED = 3  # [owner, [key, ...]]
+LOG_CONFIRMED = 4  # position: everything appended below it reached its replicas or became a hint
+LOG_KEYS_DROPPED = 5  # [key, ...]: a stand-in copy that its owner has taken over
+
+
+class Departures:
+    """What the shell has to do after a turn."""
+
+    __slots__ = ("closes", "deferred_closes", "frames", "freeze", "loads", "log", "purge_below", "replies", "saves", "scans", "stop", "sync", "wake_at")
+
+    def __init__(self) -> None:
+        """Start with nothing to do."""
+        self.log: list[tuple[int, bytes]] = []
+        """(kind, body) to append to the commit log before anything is sent."""
+        self.sync = False
+        """Make the log durable and report LOG_DURABLE."""
+        self.frames: list[tuple[str, bytes]] = []
+        self.replies: list[tuple[int, list[bytes]]] = []
+        self.closes: list[int] = []
+        """Connections to close at once, unsent replies dropped."""
+        self.deferred_closes: list[int] = []
+        """Connections to close when their replies are sent."""
+        self.loads: list[tuple[int, list[tuple[int, bytes]]]] = []
+        """(token, [(partition, key), ...]): read these from the tables, answer LOADED."""
+        self.scans: list[tuple[int, int, int, int]] = []
+        """(token, partition, first_hash, limit): read rows in order of xxh64, answer SCANNED."""
+        self.freeze: Any = None
+        """Rotate the log now; write what `freeze.batches()` yields (lists of (partition, key, record or None
+        for a deletion)) to the tables over the next turns; flush; answer FLUSHED with `freeze.number`; then drop older segments."""
+        self.purge_below: bytes | None = None
+        """Delete from the tables all records whose first 8 bytes are below this stamp."""
+        self.saves: list[tuple[str, bytes]] = []
+        """(name, content): small files to write atomically, answer SAVED."""
+        self.wake_at: float | None = None
+        """Monotonic time at which a turn is due even if nothing arrives."""
+        self.stop: int | None = None
+        """Exit code, once the node wants to end."""

@@ -1,0 +1,5 @@
+"""Which of two copies is the newer one, and how copies merge. Pure.
+
+`clock` is the hybrid logical clock that stamps writes.
+`records` is the byte format of a stored record, chosen so that merging is `max`.
+"""

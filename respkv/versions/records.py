@@ -1,0 +1,151 @@
+"""A stored record is one `bytes`, and merging two records of a key is `max` of the two.
+
+    [0:8]    stamp of the version, big-endian (see `clock`)
+    [8:16]   actor: the node incarnation that stamped it
+    [16]     form: TOMBSTONE, VALUE, or VALUE_EXPIRING
+    [17]     type: b"s" for a string, 0 for a tombstone
+    VALUE           [18:] the value
+    VALUE_EXPIRING  [18:26] stamp of the expiry, [26:34] when, in unix ms (FOREVER: persisted),
+                    then b"\\x01" and the value; cut to 34 bytes once it has expired and its bytes were dropped
+
+Rule 1: bytes order is the merge order. A later stamp wins, then the actor, then within one version a
+record with an expiry register over one without, the later expiry stamp, the longer expiry, and last
+the bytes of the value: a total order, so merging is associative, commutative and idempotent by itself.
+Rule 2: whoever changes the expiry writes the value along with it, so the winner is always complete.
+Rule 3: b"" is a key known to be absent. It is below every record.
+"""
+
+from __future__ import annotations
+
+import struct
+
+TOMBSTONE = 0
+VALUE = 1
+VALUE_EXPIRING = 2
+
+STRING = ord("s")
+
+VERSION_BYTES = 16
+HEADER_BYTES = 18
+EXPIRED_BYTES = 34
+EXPIRING_HEADER_BYTES = 35
+FOREVER = 2**64 - 1
+ABSENT = b""
+
+_STAMP = struct.Struct(">Q")
+_EXPIRY = struct.Struct(">QQ")
+
+pack_stamp = _STAMP.pack
+
+
+def string_tail(actor: bytes) -> bytes:
+    """Bytes 8 to 18 of every plain string that an actor writes: kept ready by who writes many."""
+    return actor + bytes((VALUE, STRING))
+
+
+def string(value: bytes, *, stamp: int, actor: bytes, expire_at_ms: int | None = None) -> bytes:
+    """The record of a string, expiring at a unix millisecond if one is given."""
+    if expire_at_ms is None:
+        return pack_stamp(stamp) + actor + b"\x01s" + value
+    return pack_stamp(stamp) + actor + b"\x02s" + _EXPIRY.pack(stamp, expire_at_ms) + b"\x01" + value
+
+
+def tombstone(*, stamp: int, actor: bytes) -> bytes:
+    """The record of a deletion."""
+    return pack_stamp(stamp) + actor + b"\x00\x00"
+
+
+def with_expiry(record: bytes, *, stamp: int, expire_at_ms: int) -> bytes:
+    """The same version with another expiry register; FOREVER persists it.
+
+    The record must be alive: an expiry never revives a version.
+    """
+    value = record[HEADER_BYTES:] if record[16] == VALUE else record[EXPIRING_HEADER_BYTES:]
+    return record[:VERSION_BYTES] + b"\x02" + record[17:18] + _EXPIRY.pack(stamp, expire_at_ms) + b"\x01" + value
+
+
+def restamped(record: bytes, stamp: int) -> bytes:
+    """The same content as a later version, for a write that must win over what a replica already holds."""
+    if record[16] == VALUE_EXPIRING:
+        return pack_stamp(stamp) + record[8:18] + pack_stamp(stamp) + record[26:]
+    return pack_stamp(stamp) + record[8:]
+
+
+def stamp_of(record: bytes) -> int:
+    """The stamp of the version; 0 for an absent key."""
+    return _STAMP.unpack_from(record)[0] if record else 0
+
+
+def newest_stamp_of(record: bytes) -> int:
+    """The highest stamp in the record: that of its version or of its expiry."""
+    if not record:
+        return 0
+    if record[16] == VALUE_EXPIRING:
+        return max(_STAMP.unpack_from(record)[0], _STAMP.unpack_from(record, 18)[0])
+    return int(_STAMP.unpack_from(record)[0])
+
+
+def expiry_of(record: bytes) -> int | None:
+    """The unix millisecond at which the record expires, or None if it never does."""
+    if len(record) >= EXPIRED_BYTES and record[16] == VALUE_EXPIRING:
+        when = int(_STAMP.unpack_from(record, 26)[0])
+        return None if when == FOREVER else when
+    return None
+
+
+def value_of(record: bytes, now_ms: int) -> bytes | None:
+    """The value that a client sees, or None: absent, deleted or expired."""
+    if not record:
+        return None
+    form = record[16]
+    if form == VALUE:
+        return record[HEADER_BYTES:]
+    if form == VALUE_EXPIRING and len(record) > EXPIRED_BYTES and _STAMP.unpack_from(record, 26)[0] > now_ms:
+        return record[EXPIRING_HEADER_BYTES:]
+    return None
+
+
+def is_visible(record: bytes, now_ms: int) -> bool:
+    """Whether a client sees a value."""
+    if not record:
+        return False
+    form = record[16]
+    return form == VALUE or (form == VALUE_EXPIRING and len(record) > EXPIRED_BYTES and _STAMP.unpack_from(record, 26)[0] > now_ms)
+
+
+def holds_value(record: bytes) -> bool:
+    """Whether value bytes are stored: what a count of keys counts, as Redis counts keys that expired unnoticed."""
+    if not record:
+        return False
+    form = record[16]
+    return form == VALUE or (form == VALUE_EXPIRING and len(record) > EXPIRED_BYTES)
+
+
+def without_expired_value(record: bytes, now_ms: int) -> bytes:
+    """The record itself, or what is kept of it once it has expired: its version and its expiry, a tombstone."""
+    if len(record) > EXPIRED_BYTES and record[16] == VALUE_EXPIRING and _STAMP.unpack_from(record, 26)[0] <= now_ms:
+        return record[:EXPIRED_BYTES]
+    return record
+
+
+def type_name(record: bytes) -> str:
+    """What TYPE answers for a visible record."""
+    return {STRING: "string"}[record[17]]
+
+
+def is_well_formed(record: bytes) -> bool:
+    """Whether another node's bytes are a record at all: checked at the border, never again."""
+    if len(record) < HEADER_BYTES:
+        return False
+    form = record[16]
+    if form == TOMBSTONE:
+        return len(record) == HEADER_BYTES
+    return form == VALUE or (form == VALUE_EXPIRING and len(record) >= EXPIRED_BYTES)
+
+
+def describe(record: bytes) -> str:
+    """A version in words: the stamp's milliseconds, its logic, and the actor."""
+    if not record:
+        return "absent"
+    stamp = stamp_of(record)
+    return f"{stamp >> 16}.{stamp & 0xFFFF}@{record[8:16].hex()}"
