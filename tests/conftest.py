@@ -1,0 +1,16 @@
+"""What all tests share: stock Redis programs are used where they exist."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip, with the remedy, what needs a program that this machine lacks."""
+    for item in items:
+        needed = [program for marker in item.iter_markers("stock") for program in marker.args]
+        missing = [program for program in needed if shutil.which(program) is None]
+        if missing:
+            item.add_marker(pytest.mark.skip(reason=f"{', '.join(missing)} missing: install Redis 7 (Debian's package redis)"))
