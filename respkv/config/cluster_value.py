@@ -1,0 +1,211 @@
+"""The value that all nodes share: the directives of scope cluster, the flush floor, and what is on its way out.
+
+Rule 1: values are totally ordered, and merging two is taking the greater: every node that has seen the same values has the same one.
+Rule 2: the flush floor only rises, whichever value wins.
+Rule 3: while nodes may still follow an older rule, the stricter of old and new is in force.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+import xxhash
+
+from respkv.config.changes import apply
+from respkv.config.checks import combination_problem
+from respkv.config.directives import BY_NAME, SHARED
+from respkv.config.quorums import Quorums, resolve_quorums
+from respkv.config.settings import Settings
+from respkv.config.values import UnfitArgumentError
+from respkv.errors import OverloadedError, PeerProtocolError
+from respkv.ids import ACTOR_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ENCODED_BYTES_MAX = 65536
+RULES_MAX = 8
+"""How many changes of the quorum may be on their way at once."""
+
+RULE = (
+    "replication-factor",
+    "read-quorum",
+    "write-quorum",
+    "primary-read-quorum",
+    "primary-write-quorum",
+    "sloppy-quorum",
+)
+"""The directives that decide who has to answer."""
+
+_STAMP_MAX = 2**64 - 1
+_DEFAULTS = {directive.name: Settings().show(directive.name) for directive in SHARED}
+
+
+class ClusterValue(msgspec.Struct, frozen=True, array_like=True):
+    """One version of the shared value."""
+
+    stamp: int
+    """Hybrid logical clock of the node that made it; 0 for what the file says."""
+    actor: bytes
+    settings: dict[str, str]
+    """By name, as CONFIG GET shows them. Names that this release does not know are kept for the nodes that do."""
+    flush_floor: int = 0
+    """Records with a smaller stamp do not exist."""
+    transition: tuple[dict[str, str], ...] = ()
+    """The rules that live nodes may still follow, oldest first; empty once all have confirmed."""
+
+
+_encoder = msgspec.msgpack.Encoder(order="deterministic")
+_decoder = msgspec.msgpack.Decoder(ClusterValue)
+
+
+def founding_value(settings: Settings) -> ClusterValue:
+    """What a node starts with that has no value on its disk: older than anything that was ever set."""
+    return ClusterValue(0, bytes(ACTOR_BYTES), {directive.name: settings.show(directive.name) for directive in SHARED})
+
+
+def encode(value: ClusterValue) -> bytes:
+    """The value as bytes, the same for equal values."""
+    return _encoder.encode(value)
+
+
+def decode(data: bytes) -> ClusterValue:
+    """Read a value that another node or a file holds. Raises `PeerProtocolError` for what no node would make."""
+    if len(data) > ENCODED_BYTES_MAX:
+        msg = f"cluster value of {len(data)} bytes"
+        raise PeerProtocolError(msg)
+    try:
+        value = _decoder.decode(data)
+    except msgspec.DecodeError as error:
+        msg = f"cluster value: {error}"
+        raise PeerProtocolError(msg) from None
+    reason = _problem(value)
+    if reason:
+        msg = f"cluster value: {reason}"
+        raise PeerProtocolError(msg)
+    return value
+
+
+def fingerprint(value: ClusterValue) -> int:
+    """64 bits for the header of every frame: nodes whose fingerprints differ exchange values and merge.
+
+    A stamp would not do: after concurrent changes two values can share it and differ in their flush floor.
+    """
+    return xxhash.xxh64_intdigest(encode(value))
+
+
+def merge(left: ClusterValue, right: ClusterValue) -> ClusterValue:
+    """The greater of both, with the higher floor."""
+    greater = max(left, right, key=_rank)
+    floor = max(left.flush_floor, right.flush_floor)
+    return greater if greater.flush_floor == floor else msgspec.structs.replace(greater, flush_floor=floor)
+
+
+def successor(value: ClusterValue, changed: Mapping[str, str], *, stamp: int, actor: bytes) -> ClusterValue:
+    """The value after CONFIG SET. A change of the quorum begins a transition, which `settled` ends.
+
+    Raises `OverloadedError` while too many earlier changes wait for nodes to confirm them.
+    """
+    assert stamp > value.stamp
+    settings = {**value.settings, **changed}
+    transition = value.transition
+    rule_before = _rule(value.settings)
+    if _rule(settings) != rule_before and rule_before not in transition:
+        if len(transition) >= RULES_MAX:
+            msg = f"{RULES_MAX} earlier changes of the quorum are not yet confirmed by all live nodes"
+            raise OverloadedError(msg)
+        transition = (*transition, rule_before)
+    return ClusterValue(stamp, actor, settings, value.flush_floor, transition)
+
+
+def settled(value: ClusterValue, *, stamp: int, actor: bytes) -> ClusterValue:
+    """The value once all live nodes have confirmed it: only the new rule is left."""
+    assert stamp > value.stamp
+    return msgspec.structs.replace(value, stamp=stamp, actor=actor, transition=())
+
+
+def flushed(value: ClusterValue, floor: int, *, stamp: int, actor: bytes) -> ClusterValue:
+    """The value after FLUSHALL: what was written before `floor` is gone."""
+    assert stamp > value.stamp
+    return msgspec.structs.replace(value, stamp=stamp, actor=actor, flush_floor=max(floor, value.flush_floor))
+
+
+def shared_settings(value: ClusterValue) -> dict[str, str]:
+    """All directives of scope cluster that this release knows: what `changes.apply` takes."""
+    return {name: value.settings.get(name, default) for name, default in _DEFAULTS.items()}
+
+
+def differences(settings: Settings, value: ClusterValue) -> list[tuple[str, str, str]]:
+    """Where the cluster's value beats what the file says: (name, in the file, in force). For the log."""
+    return [(name, settings.show(name), text) for name, text in shared_settings(value).items() if settings.show(name) != text]
+
+
+def effective_quorums(value: ClusterValue, *, members: int) -> Quorums:
+    """The quorums in force in a ring of so many members: in a transition the largest of old and new, number by number."""
+    quorums = _resolve(value.settings, members)
+    for rule in value.transition:
+        quorums = quorums.larger(_resolve(rule, members))
+    return quorums
+
+
+def effective_sloppy(value: ClusterValue) -> bool:
+    """Whether stand-ins count: in a transition only if they do under old and new."""
+    return all(_get(rule, "sloppy-quorum") == "yes" for rule in (value.settings, *value.transition))
+
+
+def _rank(value: ClusterValue) -> tuple[int, bytes, bytes]:
+    # Two files that disagree make different founding values of one stamp: the bytes decide alike on all nodes.
+    # The floor is left out, because merging changes it.
+    return value.stamp, value.actor, _encoder.encode((value.settings, value.transition))
+
+
+def _rule(settings: Mapping[str, str]) -> dict[str, str]:
+    return {name: _get(settings, name) for name in RULE}
+
+
+def _get(settings: Mapping[str, str], name: str) -> str:
+    return settings.get(name, _DEFAULTS[name])
+
+
+def _resolve(settings: Mapping[str, str], members: int) -> Quorums:
+    return resolve_quorums(
+        min(int(_get(settings, "replication-factor")), members),
+        read=_get(settings, "read-quorum"),
+        write=_get(settings, "write-quorum"),
+        primary_read=_get(settings, "primary-read-quorum"),
+        primary_write=_get(settings, "primary-write-quorum"),
+    )
+
+
+def _problem(value: ClusterValue) -> str:
+    """What is wrong with a value that has the right form, or nothing."""
+    if not 0 <= value.stamp <= _STAMP_MAX or not 0 <= value.flush_floor <= _STAMP_MAX:
+        return "stamp out of range"
+    if len(value.actor) != ACTOR_BYTES:
+        return "actor of the wrong length"
+    if len(value.transition) > RULES_MAX:
+        return "too many rules in transition"
+    for settings in (value.settings, *value.transition):
+        reason = _settings_problem(settings)
+        if reason:
+            return reason
+    return ""
+
+
+def _settings_problem(settings: Mapping[str, str]) -> str:
+    trial = Settings()
+    for name, text in settings.items():
+        directive = BY_NAME.get(name)
+        if directive is None:
+            continue
+        if name != directive.name or not directive.is_shared:
+            return f"{name} does not belong to the cluster"
+        try:
+            apply(trial, {name: text})
+        except UnfitArgumentError as error:
+            return f"{name}: {error}"
+        if trial.show(name) != text:
+            return f"{name}: not in the form that nodes write"
+    problem = combination_problem(trial)
+    return problem.reason if problem else ""
