@@ -324,35 +324,25 @@ MEMBERSHIP = Group(
             help="To how many others a node gossips each time. Raise it in big clusters where news travels too slowly.",
         ),
         Directive(
+            name="failure-detector",
+            kind=Kind.ENUM,
+            default="lan",
+            choices=("lan", "wan", "laptop"),
+            scope=Scope.CLUSTER,
+            help="How patient a node is with the silence of others. `lan`: machines in one place; a silent node is down after 3 to 6 "
+            "seconds, a killed process within one. `wan`: far apart; 10 to 25 seconds. `laptop`: many nodes on one busy machine; 7 "
+            "to 16 seconds.",
+        ),
+        Directive(
             name="phi-threshold",
             kind=Kind.INTEGER,
             default="8",
             minimum=1,
             maximum=100,
             scope=Scope.CLUSTER,
-            help="A node is suspected when phi, the unlikeliness of its silence after the heartbeats seen so far (phi 8 is one in "
-            "10^8), exceeds this. Raise it where healthy nodes are suspected, lower it to notice a silent node sooner.",
-        ),
-        Directive(
-            name="acceptable-heartbeat-pause",
-            kind=Kind.INTEGER,
-            default="2000",
-            maximum=600_000,
-            unit="milliseconds",
-            scope=Scope.CLUSTER,
-            help="A silence of this length says nothing: it is taken off before phi is computed. Raise it where nodes pause (swap, busy "
-            "CPUs, virtual machines that are moved).",
-        ),
-        Directive(
-            name="suspicion-timeout",
-            kind=Kind.INTEGER,
-            default="1500",
-            minimum=0,
-            maximum=600_000,
-            unit="milliseconds",
-            scope=Scope.CLUSTER,
-            help="A suspected node is down after this time unless it is heard of, by this node or through others. Raise it where nodes "
-            "that are alive are called down, lower it to notice a silent node sooner.",
+            help="A node is down when phi, the unlikeliness of its silence after the heartbeats seen so far (8 is one mistake in 10^8), "
+            "reaches this; three quarters of it are enough when another node suspects it as well. Raise it where nodes pause "
+            "(swap, busy CPUs) and are wrongly called down; lower it to notice a silent node sooner.",
         ),
         Directive(
             name="cluster-node-timeout",

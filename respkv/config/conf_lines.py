@@ -57,16 +57,17 @@ def parse_line(raw: str, *, source: str, number: int) -> Line | None:
     text = raw.strip(" \t\r\n")
     if not text or text.startswith("#"):
         return None
-    arguments = split_arguments(text)
-    if arguments is None:
-        raise Line(source, number, text, "", []).fault("Unbalanced quotes in configuration line")
+    try:
+        arguments = split_line(text)
+    except ConfigurationError as error:
+        raise Line(source, number, text, "", []).fault(str(error)) from None
     if not arguments:
         return None
     return Line(source, number, text, arguments[0].lower(), arguments[1:])
 
 
-def split_arguments(text: str) -> list[str] | None:
-    """Cut a line into words as Redis does (`sdssplitargs`); None if quotes do not match.
+def split_line(text: str) -> list[str]:
+    """Cut a line into words as Redis does (`sdssplitargs`). Raises `ConfigurationError` if quotes do not match.
 
     A closing quote must be followed by a blank or the end. Escapes make bytes, so bytes are what is cut.
     """
@@ -86,7 +87,7 @@ def split_arguments(text: str) -> list[str] | None:
                 continue
             end = _quoted(data, at + 1, mark=data[at], into=word)
             if end is None or (end < len(data) and data[end] not in _BLANKS):
-                return None
+                raise ConfigurationError("Unbalanced quotes in configuration line")
             at = end
         words.append(word.decode("utf-8", "surrogateescape"))
 
@@ -113,16 +114,16 @@ def _quoted(data: bytes, at: int, *, mark: int, into: bytearray) -> int | None:
     return None
 
 
-def quote(text: str) -> str:
+def in_quotes(text: str) -> str:
     """A word between quotes, with everything escaped that is not printable ASCII (`sdscatrepr`)."""
     data = text.encode("utf-8", "surrogateescape")
     return '"' + "".join(_ESCAPED.get(byte) or (chr(byte) if 32 <= byte < 127 else f"\\x{byte:02x}") for byte in data) + '"'
 
 
-def quote_if_needed(text: str) -> str:
+def quoted(text: str) -> str:
     """A word as short as it can be written."""
     is_plain = text.isascii() and text.isprintable() and not any(character in " \"'\\" for character in text)
-    return text if is_plain and text and not text.startswith("#") else quote(text)
+    return text if is_plain and text and not text.startswith("#") else in_quotes(text)
 
 
 def line_for(directive: Directive, value: Value) -> str:
@@ -136,6 +137,6 @@ def line_for(directive: Directive, value: Value) -> str:
         )
         return " ".join([directive.name, *limits])
     if isinstance(value, tuple):
-        words = [quote_if_needed(item) for item in value] or ['""']
+        words = [quoted(str(item)) for item in value] or ['""']
         return " ".join([directive.name, *words])
-    return f"{directive.name} {quote_if_needed(show(value))}"
+    return f"{directive.name} {quoted(show(value))}"

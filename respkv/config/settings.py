@@ -66,9 +66,8 @@ class Settings:
     membership_protocol: str
     gossip_interval: int
     gossip_fanout: int
+    failure_detector: str
     phi_threshold: int
-    acceptable_heartbeat_pause: int
-    suspicion_timeout: int
     cluster_node_timeout: int
     max_clock_skew: int
     peer_queue_limit: int

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from respkv.config.checks import start_problem
-from respkv.config.conf_lines import Line, lines_of, quote, split_arguments
+from respkv.config.conf_lines import Line, in_quotes, lines_of, split_line
 from respkv.config.directives import lookup
 from respkv.config.settings import Settings
 from respkv.config.values import UnfitArgumentError
@@ -72,7 +72,7 @@ def option_lines(arguments: list[str]) -> list[Line]:
     may_begin = True
     for word in arguments:
         if may_begin and word.startswith("--"):
-            words = split_arguments(word[2:])
+            words = split_line(word[2:])
             if not words:
                 raise Line(COMMAND_LINE, 0, word, word, []).fault("Bad directive or wrong number of arguments")
             lines.append(Line(COMMAND_LINE, 0, word[2:].strip(), words[0].lower(), words[1:]))
@@ -81,7 +81,7 @@ def option_lines(arguments: list[str]) -> list[Line]:
             raise Line(COMMAND_LINE, 0, word, word, []).fault("Bad directive or wrong number of arguments")
         else:
             last = lines.pop()
-            lines.append(Line(COMMAND_LINE, 0, f"{last.text} {quote(word)}", last.name, [*last.arguments, word]))
+            lines.append(Line(COMMAND_LINE, 0, f"{last.text} {in_quotes(word)}", last.name, [*last.arguments, word]))
             may_begin = True
     return lines
 
