@@ -8,6 +8,7 @@ for the same reason). The median is not moved by one peer that is wrong.
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import deque
 from typing import TYPE_CHECKING
@@ -29,13 +30,23 @@ class PeerClocks:
     def __init__(self) -> None:
         """Start knowing none."""
         self._samples: dict[NodeId, deque[tuple[float, float]]] = {}
+        self._distrusted_until = -math.inf
 
     def observe(self, node: NodeId, *, wall_ms: int, now: float) -> None:
         """A message of `node` that was sent at `wall_ms` of its clock arrived now."""
+        if now <= self._distrusted_until:
+            return
         samples = self._samples.get(node)
         if samples is None:
             samples = self._samples[node] = deque(maxlen=SAMPLES_MAX)
         samples.append((now, wall_ms - now * 1000.0))
+
+    def distrust(self, *, since: float, until: float) -> None:
+        """This node did not read its mail in this time: what it says of clocks is worth nothing."""
+        self._distrusted_until = until
+        for samples in self._samples.values():
+            while samples and samples[-1][0] > since:
+                samples.pop()
 
     def forget(self, node: NodeId) -> None:
         """The peer began anew, maybe with another clock."""

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from respkv.membership.options import DetectorOptions
 
 WINDOW_LEN = 64
-INTERVAL_MAX_US = 2_000_000
-"""A longer gap is an outage and says nothing about the rhythm."""
 PHI_MAX = 99.0
 DEVIATION_MIN_INTERVALS = 3.0
 MEAN_MAX_INTERVALS = 4.0
@@ -48,7 +46,7 @@ class ArrivalWindow:
 
     def add(self, interval_s: float) -> None:
         """Take one interval; the oldest makes room."""
-        interval = min(int(interval_s * 1e6), INTERVAL_MAX_US)
+        interval = int(interval_s * 1e6)
         intervals = self._intervals
         if len(intervals) == WINDOW_LEN:
             oldest = intervals[0]
@@ -91,17 +89,6 @@ class Health:
     def silence_s(self, now: float) -> float:
         """How long there has been no sign of life of any kind."""
         return now - max(self.heard_at, self.news_at)
-
-    def sample(self) -> None:
-        """Note the interval that the latest sign of life ended.
-
-        Called once per round and not per frame: a thousand frames in a busy second say no more
-        about the pauses to expect than one, and the hot path pays one assignment.
-        """
-        latest = max(self.heard_at, self.news_at)
-        if latest > self.sampled_at:
-            self.window.add(latest - self.sampled_at)
-            self.sampled_at = latest
 
     def forgive(self, *, since: float, seconds: float) -> None:
         """Take out of every silence the time since then in which this node did not run."""
@@ -162,6 +149,18 @@ class Detector:
             return 0.0
         slack: float = self._slack_s * 0.5 ** ((now - self._slack_at) / self._options.slack_half_life_s)
         return slack if slack > 0.01 else 0.0
+
+    def sample(self, health: Health) -> None:
+        """Note the interval that the latest sign of life ended, if there was one since the last sample.
+
+        Called once per round and not per frame: a thousand frames in a busy second say no more
+        about the pauses to expect than one, and the hot path pays one assignment.
+        """
+        latest = max(health.heard_at, health.news_at)
+        if latest > health.sampled_at:
+            # A gap longer than the detector would ever allow for was an outage, and says little about the rhythm.
+            health.window.add(min(latest - health.sampled_at, self._mean_max_s + 2 * self._deviation_max_s))
+            health.sampled_at = latest
 
     def phi(self, health: Health, *, silence_s: float) -> float:
         """-log10 of the probability that the peer lives and was silent for so long, arrivals being normal."""

@@ -14,7 +14,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from respkv.membership.clocks import PeerClocks
-from respkv.membership.detector import NEVER
 from respkv.membership.liveness import Change, Liveness, Peer
 from respkv.membership.members import (
     APPLICATION_KEY_LEN_MAX,
@@ -69,6 +68,7 @@ class Membership:
         self._gossip_due = now
         self._rotation: list[Peer] = []
         self._greetings: set[NodeId] = set()
+        self._greeted_at = now
         self._is_waking = False
         self._gossip = Traffic()
         self._broadcast = Traffic()
@@ -80,11 +80,9 @@ class Membership:
 
     @property
     def next_due(self) -> float:
-        """When `tick` should be called at the latest; minus infinity for at once."""
-        if self._greetings:
-            return NEVER
-        check_due = self._liveness.check_due
-        return self._gossip_due if check_due is None else min(self._gossip_due, check_due)
+        """When `tick` should be called at the latest. It may lie in the past: call it in this turn."""
+        due = min(self._gossip_due, self._liveness.check_due)
+        return min(due, self._greeted_at) if self._greetings else due
 
     def tick(self, now: float, wall_ms: int) -> list[tuple[NodeId, bytes]]:
         """Judge the peers, and return the messages that are due. Call it after the arrivals of the turn."""
@@ -92,8 +90,7 @@ class Membership:
         if now - self._gossip_due >= STALL_MIN_S:
             self.stalled(now, now - self._gossip_due)
         if now < self._gossip_due:
-            check_due = self._liveness.check_due
-            if check_due is not None and now >= check_due:
+            if now >= self._liveness.check_due:
                 self._liveness.check(now, sample=False)
             targets = [self._liveness[node] for node in self._greetings]
         else:
@@ -106,7 +103,11 @@ class Membership:
 
     def stalled(self, now: float, seconds: float) -> None:
         """This node's own loop did not run for so long. `tick` notices by itself when it is called late."""
-        if self._liveness.stalled(now=now, seconds=seconds) >= WAKING_S:
+        forgiven = self._liveness.stalled(now=now, seconds=seconds)
+        if forgiven > 0.0:
+            # Mail that waited meanwhile makes its senders' clocks look slow.
+            self._clocks.distrust(since=now - forgiven, until=now + STALL_MIN_S)
+        if forgiven >= WAKING_S:
             self._is_waking = True
 
     # Evidence.
@@ -115,6 +116,7 @@ class Membership:
         """Our link to this node takes frames."""
         if self._liveness.get(node) is not None:
             self._greetings.add(node)
+            self._greeted_at = now
             self._liveness.link_opened(node, now)
 
     def link_closed(self, node: NodeId, now: float, *, refused: bool) -> None:
@@ -132,7 +134,10 @@ class Membership:
             self._liveness.late_answer(node, now)
 
     def receive(self, source: NodeId, payload: bytes, now: float) -> list[tuple[NodeId, bytes]]:
-        """Take a message of `source` and return the answers. Raises `PeerProtocolError` for what no node sends."""
+        """Take a message of `source` and return the answers, for the caller to drop where no link is open.
+
+        Raises `PeerProtocolError` for what no node sends.
+        """
         message = decode(payload)
         (self._broadcast if isinstance(message, Announce) else self._gossip).received(len(payload))
         if self._liveness.get(source) is not None:

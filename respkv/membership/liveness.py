@@ -7,6 +7,7 @@ Rule 3: suspicion starts from one's own evidence. What others say only hastens o
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from respkv.membership.detector import NEVER, Detector, Health
@@ -160,9 +161,9 @@ class Liveness:
     # Verdicts.
 
     @property
-    def check_due(self) -> float | None:
-        """When the suspects should be judged, if there are any."""
-        return self._checked_at + CHECK_INTERVAL_S if self._suspects_len else None
+    def check_due(self) -> float:
+        """When the suspects should be judged; infinity if there are none."""
+        return self._checked_at + CHECK_INTERVAL_S if self._suspects_len else math.inf
 
     def check(self, now: float, *, sample: bool) -> None:
         """Judge every peer by what is known now; `sample` once per round."""
@@ -172,7 +173,7 @@ class Liveness:
             if state is MemberState.DOWN:
                 continue
             if sample:
-                peer.health.sample()
+                self._detector.sample(peer.health)
             confirmations = 0 if state is MemberState.UP else self._confirmations(peer, now)
             verdict = self._detector.judge(peer.health, state=state, now=now, confirmations=confirmations)
             if verdict.state is not state:

@@ -60,6 +60,11 @@ class MembershipOptions:
     allow_unknown: bool = False
     detector: DetectorOptions = field(default_factory=DetectorOptions)
 
+    def __post_init__(self) -> None:
+        """The directives' bounds are the configuration's to enforce."""
+        assert self.gossip_interval_s > 0.0
+        assert self.fanout_count >= 1
+
 
 LAN = MembershipOptions()
 """Machines in one place: a silent peer is dead after 3 to 6 s."""
