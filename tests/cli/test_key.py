@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from respkv.cli.key import Whereabouts, exit_code, headline, show_ttl, table
+from respkv.cli.output import print_parts
+
+REPLY = b"""{"key":"user:42","slot":10778,"partition":673,"preference_list":["aaaaaaaaaa","bbbbbbbbbb","cccccccccc"],"replicas":[
+{"id":"aaaaaaaaaa","host":"127.0.0.1","port":7001,"role":"primary","state":"in step",
+ "version":"18f3.a1","type":"string","ttl_ms":58000,"size":16},
+{"id":"bbbbbbbbbb","host":"127.0.0.1","port":7002,"role":"fallback","state":"unreachable",
+ "version":null,"type":null,"ttl_ms":null,"size":null}]}"""
+
+
+def test_each_replica_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    whereabouts = msgspec.json.decode(REPLY, type=Whereabouts)
+    print_parts(headline(whereabouts), table(whereabouts))
+    assert [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()] == [
+        "user:42: slot 10778 partition 673 preference list: 127.0.0.1:7001, 127.0.0.1:7002, cccccccc",
+        "Node Address Role State Version Type Size TTL",
+        "aaaaaaaa 127.0.0.1:7001 primary in step 18f3.a1 string 16 B 58s",
+        "bbbbbbbb 127.0.0.1:7002 fallback unreachable - - - -",
+    ]
+    assert exit_code(whereabouts) == 1
+    assert exit_code(msgspec.structs.replace(whereabouts, replicas=whereabouts.replicas[:1])) == 0
+
+
+def test_the_time_to_live() -> None:
+    assert [show_ttl(ttl_ms) for ttl_ms in (None, -1, 0, 999, 61_000)] == ["none", "none", "0ms", "999ms", "1m01s"]

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from respkv.cli.output import print_parts
+from respkv.cli.status import Cluster, Node, Status, exit_code, headline, table, warnings
+
+REPLY = b"""{"cluster": {"n":3,"r":2,"w":2,"sloppy":"yes","epoch":1,"agreed":"2/2"}, "nodes":[
+{"id":"a1","name":"n1","host":"127.0.0.1","port":7001,"cluster_port":17001,"state":"up","owns_ratio":0.5,"keys":12345,"bytes":1300000000,
+ "hints_held_for":0,"phi":0.31,"uptime_s":131,"zone":"","rebuilding":false},
+{"id":"b2","name":"n2","host":"127.0.0.1","port":7002,"cluster_port":17002,"state":"down","owns_ratio":0.25,"keys":null,"bytes":null,
+ "hints_held_for":12400,"phi":14.1,"uptime_s":null,"zone":"","rebuilding":false}]}"""
+
+
+def status_of(*states: str, zone: str = "", rebuilding: bool = False) -> Status:
+    nodes = [
+        Node(id=str(index), name=f"n{index}", host="::1", port=7001, cluster_port=17001, state=state, zone=zone, rebuilding=rebuilding)
+        for index, state in enumerate(states)
+    ]
+    return Status(Cluster(n=3, r=2, w=2, sloppy="no", epoch=1, agreed="1/1"), nodes)
+
+
+def test_the_table_shows_what_the_node_said(capsys: pytest.CaptureFixture[str]) -> None:
+    status = msgspec.json.decode(REPLY, type=Status)
+    print_parts(headline(status), table(status), *warnings(status))
+    assert [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()] == [
+        "Cluster respkv (N=3 R=2 W=2 sloppy=yes) 1 up, 1 down ring of epoch 1 agreed by 2/2",
+        "State Node Address Owns Load Keys Hints phi Uptime",
+        "up n1 127.0.0.1:7001 50.0% 1.21 GiB 12.3k 0 0.3 2m11s",
+        "down n2 127.0.0.1:7002 25.0% ? ? 12.4k 14.1 -",
+        "[WARN] 1 node down: writes for 25.0% of the ring are handed to fallback nodes (12.4k hints)",
+    ]
+
+
+def test_the_exit_code_says_whether_all_are_up() -> None:
+    assert exit_code(status_of("up", "up")) == 0
+    assert exit_code(status_of("up", "suspect")) == 1
+    assert exit_code(status_of("down", "up")) == 1
+
+
+def test_zones_and_rebuilding_are_shown_where_there_are_any(capsys: pytest.CaptureFixture[str]) -> None:
+    status = status_of("up", zone="rack1", rebuilding=True)
+    print_parts(table(status), *warnings(status))
+    shown = capsys.readouterr().out
+    assert "Zone" in shown
+    assert "rack1" in shown
+    assert "rebuilding" in shown
+    assert "[::1]:7001" in shown
+    assert "[WARN] n0 lost data" in shown
+
+
+def test_fields_of_later_versions_do_no_harm() -> None:
+    assert msgspec.json.decode(REPLY.replace(b'"n":3', b'"n":3,"tokens":7'), type=Status).cluster.n == 3
