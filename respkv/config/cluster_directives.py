@@ -237,8 +237,8 @@ MEMBERSHIP = Group(
             immutable=True,
             check=ring_size_problem,
             help="How many partitions the key space is cut into: a power of two, the same on all founding nodes, fixed for the life of "
-            "the cluster. Take 16 or more partitions for each node that there may ever be; more partitions spread keys more evenly "
-            "and cost a little memory each.",
+            "the cluster. Raise it where there may be more than 64 nodes one day: take 16 or more partitions a node. "
+            "Each costs a little memory.",
         ),
         Directive(
             name="availability-zone",
@@ -351,8 +351,8 @@ MEMBERSHIP = Group(
             minimum=0,
             maximum=INT_MAX,
             unit="milliseconds",
-            help="Accepted because `redis-cli --cluster set-timeout` sets it. It has no effect: phi-threshold, "
-            "acceptable-heartbeat-pause and suspicion-timeout decide when a node is down.",
+            help="Accepted because `redis-cli --cluster set-timeout` sets it. It has no effect: failure-detector "
+            "and phi-threshold decide when a node is down.",
         ),
         Directive(
             name="max-clock-skew",

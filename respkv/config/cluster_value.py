@@ -209,3 +209,9 @@ def _settings_problem(settings: Mapping[str, str]) -> str:
             return f"{name}: not in the form that nodes write"
     problem = combination_problem(trial)
     return problem.reason if problem else ""
+
+
+def differences_between(before: ClusterValue, after: ClusterValue) -> list[tuple[str, str, str]]:
+    """What changed between two values: (name, before, after). For the log."""
+    old, new = shared_settings(before), shared_settings(after)
+    return [(name, old[name], text) for name, text in new.items() if old[name] != text]

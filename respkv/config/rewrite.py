@@ -51,7 +51,7 @@ def rewrite(text: str, settings: Settings, *, overridden: AbstractSet[str] = fro
         if GENERATED not in result:
             result += ["", GENERATED] if result else [GENERATED]
         result += appended
-    return "\n".join(result) + "\n"
+    return "".join(f"{raw}\n" for raw in result)
 
 
 def _parsed(raw: str) -> Line | None:
