@@ -130,6 +130,16 @@ CLIENT_LIMITS = Group(
             "with deep pipelines talk to far nodes; lower it to share a busy node more evenly.",
         ),
         Directive(
+            name="coordinator-in-flight-max",
+            kind=Kind.INTEGER,
+            default="100000",
+            minimum=100,
+            maximum=100_000_000,
+            unit="commands",
+            help="How many commands of all clients may wait for their quorum on this node; further ones are refused with -BUSY before "
+            "any effect. Raise it where memory allows longer queues, lower it to refuse earlier.",
+        ),
+        Directive(
             name="turn-commands-max",
             kind=Kind.INTEGER,
             default="512",

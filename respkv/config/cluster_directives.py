@@ -148,16 +148,6 @@ QUORUM = Group(
             help="What READONLY does to a connection until READWRITE. `one`: its reads ask one replica (read-quorum one, "
             "primary-read-quorum 0), as clients of Redis Cluster expect of replicas. `configured`: nothing.",
         ),
-        Directive(
-            name="coordinator-in-flight-max",
-            kind=Kind.INTEGER,
-            default="100000",
-            minimum=100,
-            maximum=100_000_000,
-            unit="commands",
-            help="How many commands of all clients may wait for their quorum on this node; further ones are refused with -BUSY before "
-            "any effect. Raise it where memory allows longer queues, lower it to refuse earlier.",
-        ),
     ),
     introduction="These belong to the cluster: CONFIG SET on any node changes them everywhere, and what was set that way is kept and "
     "beats this file.",

@@ -42,6 +42,7 @@ class Settings:
     client_output_buffer_limit: BufferLimits
     maxmemory_clients: int
     client_in_flight_max: int
+    coordinator_in_flight_max: int
     turn_commands_max: int
     turn_bytes_max: int
     scan_scope: str
@@ -84,7 +85,6 @@ class Settings:
     speculative_retry: int
     speculative_retry_percent: int
     readonly_consistency: str
-    coordinator_in_flight_max: int
 
     max_hint_window: int
     max_hints_size: int
