@@ -39,12 +39,18 @@ def is_shell(path: Path) -> bool:
     return parts[:2] in {("respkv", "server"), ("respkv", "cli")} and ".".join(parts) not in pure_modules()
 
 
+SERVER = [path for path in PYTHON if path.is_relative_to(ROOT / "respkv" / "server")]
 MACHINES = [path for path in PYTHON if path.is_relative_to(ROOT / "respkv") and not is_shell(path)]
 
 
 def test_files_are_read_in_one_sitting() -> None:
     lengths = {relative(path): len(path.read_text().splitlines()) for path in SOURCES}
     assert {path: length for path, length in lengths.items() if length > FILE_LINES_MAX} == {}
+
+
+def test_what_calls_itself_pure_is_held_to_it() -> None:
+    claims = {path for path in SERVER if "Pure." in (ast.get_docstring(ast.parse(path.read_text())) or "")}
+    assert [relative(path) for path in claims if is_shell(path)] == [], "add it to the contract `pure` in pyproject.toml"
 
 
 def test_functions_fit_on_a_screen() -> None:
