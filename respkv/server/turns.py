@@ -15,7 +15,7 @@ CLIENT_CLOSED = 3  # (kind, connection_id)
 PEER_OPENED = 4  # (kind, node_id): our link to this peer is authenticated and takes frames
 PEER_CLOSED = 5  # (kind, node_id, reason)
 PEER_FRAME = 6  # (kind, node_id, frame): from this peer, whole
-LOG_DURABLE = 7  # (kind, position): all that was appended up to this position is on the disk
+LOG_DURABLE = 7  # (kind, turn_number): all that was appended up to and including this turn is on the disk
 LOADED = 8  # (kind, token, records): one record, or None where the tables have none, for each key asked
 SCANNED = 9  # (kind, token, rows, next_hash): rows of (key, record); next_hash None at the end
 FLUSHED = 10  # (kind, freeze_number): the frozen part is in the tables
@@ -36,15 +36,41 @@ LOG_KEYS_DROPPED = 5  # [key, ...]: a stand-in copy that its owner has taken ove
 class Departures:
     """What the shell has to do after a turn."""
 
-    __slots__ = ("closes", "deferred_closes", "frames", "freeze", "loads", "log", "purge_below", "replies", "saves", "scans", "stop", "sync", "wake_at")
+    __slots__ = (
+        "closes",
+        "confirmed",
+        "control",
+        "deferred_closes",
+        "events",
+        "frames",
+        "freeze",
+        "loads",
+        "log",
+        "peer_closes",
+        "purge_below",
+        "replies",
+        "saves",
+        "scans",
+        "stop",
+        "sync",
+        "wake_at",
+    )
 
     def __init__(self) -> None:
         """Start with nothing to do."""
         self.log: list[tuple[int, bytes]] = []
         """(kind, body) to append to the commit log before anything is sent."""
-        self.sync = False
-        """Make the log durable and report LOG_DURABLE."""
+        self.sync = 0
+        """If not 0, the number of this turn: make the log durable and report LOG_DURABLE with the number."""
+        self.confirmed = False
+        """All that was appended before this turn has reached its replicas or become a hint: a restart need not send it again."""
         self.frames: list[tuple[str, bytes]] = []
+        self.control: list[tuple[str, bytes]] = []
+        """Frames of the control channel: gossip, which must not wait behind data."""
+        self.peer_closes: list[str] = []
+        """Peers whose link to this node is to be closed: they sent what no node sends."""
+        self.events: list[tuple[str, str]] = []
+        """(level, sentence) for the log file; levels are Redis's: debug, verbose, notice, warning."""
         self.replies: list[tuple[int, list[bytes]]] = []
         self.closes: list[int] = []
         """Connections to close at once, unsent replies dropped."""

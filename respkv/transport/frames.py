@@ -25,6 +25,7 @@ RESULT = 8  # the answer to a REQUEST
 GOSSIP = 9
 REPAIR = 10  # as WRITE: merged whatever its stamps, answered by WRITE_ACK
 REFUSED = 11  # [reason, ...]: a request that was not carried out
+READ_STAND_IN = 14  # as READ, of one who may stand in
 CLUSTER_VALUE = 12
 RING = 13
 

@@ -1,0 +1,231 @@
+"""What a handler may use: its request, the client that sent it, and the node's machines."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from respkv.versions import records
+
+if TYPE_CHECKING:
+    import random
+
+    from respkv.commands.table import Command
+    from respkv.config.changes import Staged
+    from respkv.config.cluster_value import ClusterValue
+    from respkv.config.quorums import Quorums
+    from respkv.config.settings import Settings
+    from respkv.coordinator.coordinator import Coordinator
+    from respkv.coordinator.operations import Operations, Steps
+    from respkv.coordinator.replica import Replica
+    from respkv.transport.turn import Turn
+    from respkv.ids import NodeId
+    from respkv.membership.gossip import Membership
+    from respkv.placement.ring import Ring
+    from respkv.repair.handoff import Handoff
+    from respkv.repair.hints import HintBook
+    from respkv.storage.store import Store
+    from respkv.versions.clock import HybridClock
+
+NIL = {2: b"$-1\r\n", 3: b"_\r\n"}
+
+
+class Client:
+    """A connection, as commands see it and change it."""
+
+    __slots__ = (
+        "address",
+        "authenticated",
+        "backlog",
+        "closing",
+        "created",
+        "flags",
+        "id",
+        "last",
+        "last_active",
+        "last_command",
+        "lib_name",
+        "lib_version",
+        "local_address",
+        "mutating",
+        "name",
+        "nil",
+        "out",
+        "out_bytes",
+        "pending",
+        "quorum",
+        "reading",
+        "readonly",
+        "reply_mode",
+        "resp",
+        "total_commands",
+        "transaction",
+        "transaction_failed",
+        "usual",
+    )
+
+    def __init__(self, client_id: int, *, address: str, local_address: str, now: float) -> None:
+        """A client that has said nothing yet."""
+        self.id = client_id
+        self.address = address
+        self.local_address = local_address
+        self.created = now
+        self.last_active = now
+        self.last_command = "NULL"
+        self.name = b""
+        self.lib_name = b""
+        self.lib_version = b""
+        self.resp = 2
+        self.nil = NIL[2]
+        self.authenticated = False
+        self.flags: set[str] = set()
+        """`no-evict`, `no-touch`."""
+        self.reply_mode = "on"
+        """`on`, `off`, or `skip` (the next reply only)."""
+        self.readonly = False
+        self.quorum: Quorums | None = None
+        """What RESPKV QUORUM or READONLY chose; None: the cluster's."""
+        self.transaction: list[tuple[Command, list[bytes]]] | None = None
+        """Commands that MULTI queued."""
+        self.transaction_failed = False
+        self.usual = False
+        """Whether plain GET and SET may take the short way: see `settle`."""
+        self.last: Any = None
+        """The batch or operation of the last read or write, for RESPKV LAST."""
+        self.total_commands = 0
+        self.closing = False
+        self.pending: deque[list[Any]] = deque()
+        self.backlog: deque[list[bytes]] = deque()
+        self.reading: set[bytes] = set()
+        self.mutating: set[bytes] = set()
+        self.out: list[bytes] = []
+        self.out_bytes = 0
+        """Reply bytes that the shell could not send yet."""
+
+    def settle(self) -> None:
+        """Call after a change of what decides whether requests are out of the usual."""
+        self.nil = NIL[self.resp]
+        self.usual = self.authenticated and self.transaction is None and self.quorum is None and self.reply_mode == "on" and not self.closing
+
+    def drain(self) -> None:
+        """Some pending replies may have come."""
+        raise NotImplementedError
+
+
+@dataclass(slots=True)
+class NodeStatistics:
+    """Counters of a node since its start or CONFIG RESETSTAT."""
+
+    connections_received_total: int = 0
+    connections_rejected_total: int = 0
+    commands_total: int = 0
+    net_input_bytes: int = 0
+    net_output_bytes: int = 0
+    keyspace_hits: int = 0
+    keyspace_misses: int = 0
+    expired_keys: int = 0
+    error_replies_total: int = 0
+    errors: dict[str, int] = field(default_factory=dict)
+    protocol_errors_total: int = 0
+    turns_total: int = 0
+    frames_received_total: int = 0
+    frames_sent_total: int = 0
+    peer_input_bytes: int = 0
+    peer_output_bytes: int = 0
+    strangers_total: int = 0
+    log_bytes_total: int = 0
+    internal_errors_total: int = 0
+    evicted_records_total: int = 0
+    output_limit_closes_total: int = 0
+    acl_denied_total: int = 0
+
+
+@dataclass(slots=True, kw_only=True)
+class SlowlogEntry:
+    """One line of SLOWLOG GET."""
+
+    number: int
+    unix_s: int
+    microseconds: int
+    arguments: list[bytes]
+    address: str
+    name: bytes
+
+
+@dataclass(slots=True, kw_only=True)
+class Context:
+    """The machines of a node, for handlers."""
+
+    me: NodeId
+    settings: Settings
+    coordinator: Coordinator
+    operations: Operations
+    store: Store
+    clock: HybridClock
+    hints: HintBook
+    membership: Membership
+    turn: Turn
+    ring: Ring
+    actor: bytes
+    rng: random.Random
+    started_wall_ms: int
+    started: float
+    clients: dict[int, Any]
+    """Connected clients by id; all are `Client`."""
+    statistics: NodeStatistics
+    slowlog: deque[SlowlogEntry]
+    facts: dict[str, Any]
+    """What only the shell knows: process_id, config_file, executable, tcp_port, memory use, log positions; kept current by it."""
+    cluster_value: Callable[[], ClusterValue]
+    change: Callable[[Staged], Steps]
+    """Carry out a checked CONFIG SET: the node's part at once, the cluster's with all live nodes. Ends with +OK."""
+    flush_all: Callable[[], Steps]
+    """FLUSHALL. Ends with +OK."""
+    close_client: Callable[[int], None]
+    run_transaction: Callable[[Client, list[tuple[Command, list[bytes]]]], list[Any]]
+    """Run queued commands; returns the cell that gets the array of their replies."""
+    stop: Callable[[int], None]
+    """Shut down with an exit code."""
+    save_file: Callable[[str, bytes], None]
+    """Ask the shell to write a small file (CONFIG REWRITE)."""
+    replica: Replica
+    handoff: Handoff
+
+
+class Request:
+    """One command on its way."""
+
+    __slots__ = ("args", "client", "context", "quorum", "resp")
+
+    def __init__(self, context: Context, args: list[bytes], *, client: Client | None, resp: int, quorum: Quorums | None) -> None:
+        """`client` is None where another node passed the command on."""
+        self.context = context
+        self.args = args
+        self.client = client
+        self.resp = resp
+        self.quorum = quorum
+
+    @property
+    def now_ms(self) -> int:
+        """Unix milliseconds of this turn."""
+        return self.context.turn.wall_ms
+
+    @property
+    def nil(self) -> bytes:
+        """The reply for "nothing" in the client's protocol."""
+        return NIL[self.resp]
+
+    def string(self, value: bytes, expire_at_ms: int | None = None) -> bytes:
+        """The record of a new version of a string."""
+        context = self.context
+        return records.string(value, stamp=context.clock.next(), actor=context.actor, expire_at_ms=expire_at_ms)
+
+    def tombstone(self) -> bytes:
+        """The record of a deletion."""
+        return records.tombstone(stamp=self.context.clock.next(), actor=self.context.actor)
+
+    def with_expiry(self, record: bytes, expire_at_ms: int) -> bytes:
+        """The same version with another expiry."""
+        return records.with_expiry(record, stamp=self.context.clock.next(), expire_at_ms=expire_at_ms)

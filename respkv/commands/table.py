@@ -1,0 +1,139 @@
+"""One table of commands: COMMAND answers from it, the session dispatches by it, the documents are drawn from it."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from respkv.commands.context import Request
+    from respkv.coordinator.operations import Steps
+
+Handler = Callable[["Request"], "bytes | Steps | None"]
+"""Gives the reply, or a generator of steps that ends with it. None: it has arranged for the reply itself."""
+
+
+class Where(enum.Enum):
+    """On which node a handler runs."""
+
+    HERE = "on the node that was asked"
+    PRIMARY = "on the first live primary of its first key, one command at a time per key"
+    EACH_PRIMARY = "on the first live primary of each key, which gets the keys that are its own; the integer replies are added up"
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPositions:
+    """Positions of keys among the arguments, as COMMAND tells them: first, last (negative: from the end), step. 0: none."""
+
+    first: int = 0
+    last: int = 0
+    step: int = 0
+
+    def of(self, arguments: list[bytes]) -> list[bytes]:
+        """The keys of a command line."""
+        if not self.first:
+            return []
+        last = self.last if self.last >= 0 else len(arguments) + self.last
+        return arguments[self.first : last + 1 : self.step]
+
+
+NO_KEYS = KeyPositions()
+FIRST = KeyPositions(1, 1, 1)
+ALL = KeyPositions(1, -1, 1)
+PAIRS = KeyPositions(1, -1, 2)
+
+
+@dataclass(slots=True)
+class CommandStatistics:
+    """What INFO commandstats shows; microseconds are of this node's processor for quick commands, of waiting time for others."""
+
+    calls: int = 0
+    microseconds: int = 0
+    rejected: int = 0
+    failed: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Command:
+    """One entry of the table."""
+
+    name: str
+    """In capitals; a subcommand as "CLIENT|SETNAME"."""
+    arity: int
+    """Number of words, the name among them; negative: at least so many."""
+    flags: frozenset[str]
+    keys: KeyPositions
+    group: str
+    since: str
+    summary: str
+    handler: Handler
+    where: Where
+    complexity: str = ""
+    subcommands: dict[bytes, Command] = field(default_factory=dict)
+    statistics: CommandStatistics = field(default_factory=CommandStatistics)
+
+    @property
+    def is_write(self) -> bool:
+        """Whether it may change data."""
+        return "write" in self.flags
+
+    def accepts(self, count: int) -> bool:
+        """Whether it can have so many words."""
+        return count == self.arity if self.arity >= 0 else count >= -self.arity
+
+    @property
+    def shown_name(self) -> str:
+        """As error messages and INFO write it."""
+        return self.name.lower()
+
+
+TABLE: dict[bytes, Command] = {}
+"""Commands by their name in capitals and in small letters; subcommands are inside their container."""
+
+COMMANDS: dict[str, Command] = {}
+"""Commands by their name in capitals, once each."""
+
+
+def command(
+    name: str,
+    *,
+    arity: int,
+    flags: str = "",
+    keys: KeyPositions = NO_KEYS,
+    group: str,
+    since: str = "1.0.0",
+    where: Where = Where.HERE,
+    complexity: str = "",
+) -> Callable[[Any], Any]:
+    """Enter a handler into the table. The first line of its docstring is the summary; "CONFIG|SET" is a subcommand."""
+
+    def enter(handler: Handler) -> Handler:
+        entry = Command(
+            name=name,
+            arity=arity,
+            flags=frozenset(flags.split()),
+            keys=keys,
+            group=group,
+            since=since,
+            summary=(handler.__doc__ or "").strip().split("\n")[0],
+            handler=handler,
+            where=where,
+            complexity=complexity,
+        )
+        container, bar, subname = name.partition("|")
+        if bar:
+            COMMANDS[container].subcommands[subname.encode()] = entry
+            return handler
+        assert name not in COMMANDS
+        COMMANDS[name] = entry
+        TABLE[name.encode()] = TABLE[name.lower().encode()] = entry
+        return handler
+
+    return enter
+
+
+def find(name: bytes) -> Command | None:
+    """Look a command up, in any case."""
+    return TABLE.get(name) or TABLE.get(name.upper())

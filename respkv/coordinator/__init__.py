@@ -1,0 +1,11 @@
+"""Carry a command's reads and writes to the replicas of its keys, and decide when enough have answered. Pure.
+
+`quorum` words the two errors that tell the truth about a quorum that was not met.
+`routes` draws, from the ring and from who is up, where the reads and writes of each partition go.
+`batches` are the reads and writes of one turn that go to the same replicas, and their tallies.
+`coordinator` opens the batches, counts the answers, and gives up at the deadline.
+`compensation` sends what a replica did not take to a fallback, or keeps it as a hint.
+`replica` is the other end: it carries out what another node's coordinator asks.
+`operations` runs commands that need several rounds: a generator that yields reads and writes.
+`key_queue` lets read-then-write commands on one key wait for each other.
+"""

@@ -1,0 +1,171 @@
+"""The reads and writes of one turn that go to the same replicas, and who waits for them. Pure.
+
+A batch is what is paid for per turn: one section in the frame to each replica, one answer, one tally.
+A reply that waits is a cell, a list with one element: None until the reply is there. A connection keeps
+its cells in the order of its commands; all plain writes of a batch share one.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from respkv.config.quorums import Quorums
+from respkv.coordinator.routes import Route
+from respkv.errors import ClientError
+from respkv.ids import NodeId
+from respkv.versions.records import ABSENT
+
+Cell = list[Any]
+"""[None], then [reply bytes]."""
+
+
+class Waiter(Protocol):
+    """A connection, as batches see it."""
+
+    nil: bytes
+
+    def drain(self) -> None:
+        """Some of the cells were filled: send what can be sent, in order."""
+
+
+class Gatherer(Protocol):
+    """An operation, as batches see it."""
+
+    def receive(self, index: int, record: bytes) -> None:
+        """One of the records that the operation reads."""
+
+    def failed(self, error: ClientError) -> None:
+        """A read or a write that it waits for has failed."""
+
+    def written(self) -> None:
+        """One of the batches that its writes went into reached its quorum."""
+
+
+class WriteBatch:
+    """Writes of one turn to one set of replicas."""
+
+    __slots__ = (
+        "acks",
+        "cell",
+        "conns",
+        "diverted",
+        "hinted",
+        "instant",
+        "items",
+        "last_conn",
+        "open",
+        "operations",
+        "parent",
+        "primary_acks",
+        "quorum",
+        "resends",
+        "route",
+        "sequence",
+        "waiting",
+    )
+
+    def __init__(self, route: Route, quorum: Quorums) -> None:
+        """Nothing is in it yet, nobody was asked."""
+        self.route = route
+        self.quorum = quorum
+        self.sequence = 0
+        self.items: list[bytes] = []
+        """[key, record, key, record, ...]"""
+        self.cell: Cell = [None]
+        self.conns: list[Waiter] = []
+        self.last_conn: Waiter | None = None
+        self.operations: list[Gatherer] = []
+        self.waiting: set[NodeId] = set()
+        """Nodes that were asked and have neither acknowledged nor been given up."""
+        self.acks = 0
+        self.primary_acks = 0
+        self.instant = False
+        """Whether this node's own log is all that is needed: the reply is made at once."""
+        self.open = True
+        """Whether the clients still wait."""
+        self.diverted: set[NodeId] = set()
+        """Owners for which a fallback was asked, or a hint kept."""
+        self.hinted = 0
+        self.resends = 0
+        """Writes that are sent again under a later stamp: the answer waits for them."""
+        self.parent: Division | WriteBatch | None = None
+        """What to tell when this batch has its quorum: a batch whose records it sends again, or of a fallback's share."""
+
+    def reached(self) -> bool:
+        """Whether the quorum is met."""
+        return self.acks >= self.quorum.w and self.primary_acks >= self.quorum.pw and not self.resends
+
+
+class Division:
+    """The share of one unreachable owner in a batch, divided among fallbacks: together they count as one."""
+
+    __slots__ = ("batch", "left")
+
+    def __init__(self, batch: WriteBatch) -> None:
+        """`left` counts the parts that no fallback has acknowledged yet."""
+        self.batch = batch
+        self.left = 0
+
+
+class ReadBatch:
+    """Reads of one turn from one set of replicas."""
+
+    __slots__ = (
+        "answers",
+        "asked",
+        "best",
+        "cells",
+        "conns",
+        "differs",
+        "keys",
+        "local",
+        "need",
+        "open",
+        "primary_answers",
+        "quorum",
+        "repair",
+        "route",
+        "sequence",
+        "waiting",
+    )
+
+    def __init__(self, route: Route, quorum: Quorums, *, local: bool) -> None:
+        """`local` tells whether this node's own records are among the answers."""
+        self.route = route
+        self.quorum = quorum
+        self.sequence = 0
+        self.local = local
+        self.keys: list[bytes] = []
+        self.best: list[bytes] = []
+        """The newest record seen of each key."""
+        self.cells: list[Cell | int] = []
+        """For each key a cell, or the index that an operation gave it."""
+        self.conns: list[Any] = []
+        """For each key the connection (Waiter) or the operation (Gatherer) that waits."""
+        self.need = quorum.r - local
+        self.primary_answers = 0
+        self.waiting: set[NodeId] = set()
+        self.asked: set[NodeId] = set()
+        self.answers: list[tuple[NodeId, list[bytes]]] = []
+        self.differs = False
+        self.open = True
+        self.repair = True
+
+
+def merge_answers(best: list[bytes], records: list[bytes]) -> bool:
+    """Merge one replica's answers into the newest seen. Returns whether any of them differed."""
+    if best == records:
+        return False
+    for index, record in enumerate(records):
+        if record > best[index]:
+            best[index] = record
+    return True
+
+
+def stale_pairs(batch: ReadBatch, records: list[bytes]) -> list[bytes]:
+    """[key, record, ...] that a replica which answered `records` lacks."""
+    pairs: list[bytes] = []
+    for key, newest, held in zip(batch.keys, batch.best, records, strict=True):
+        if newest != held and newest != ABSENT:
+            pairs += (key, newest)
+    return pairs

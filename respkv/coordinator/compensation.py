@@ -1,0 +1,134 @@
+"""What happens to records that a replica did not take: a fallback stands in, or this node keeps a hint. Pure.
+
+Source: Dynamo section 4.6. Rule: every record that a primary did not acknowledge in time becomes a hint
+somewhere, whether or not its client was answered; only a fallback's copy counts towards the quorum, and
+only while the quorum is sloppy.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from respkv.coordinator.batches import Division, WriteBatch
+from respkv.config.quorums import Quorums
+from respkv.ids import NodeId
+from respkv.placement.slots import key_slot
+from respkv.transport import frames
+
+if TYPE_CHECKING:
+    from respkv.coordinator.coordinator import Coordinator
+
+LOG_WRITES = 1
+LOG_HINTS = 2
+_encode = msgspec.msgpack.Encoder().encode
+_ONE = Quorums(1, 1, 1, 0, 0)
+
+
+class Compensation:
+    """Stand-ins and hints for the batches of a coordinator."""
+
+    __slots__ = ("_coordinator", "handoff", "sloppy", "usable")
+
+    def __init__(self, coordinator: Coordinator) -> None:
+        """`usable` and the two switches follow the routes."""
+        self._coordinator = coordinator
+        self.sloppy = True
+        self.handoff = True
+        self.usable: frozenset[NodeId] = frozenset()
+
+    def owners_behind(self, batch: WriteBatch, node: NodeId) -> list[NodeId]:
+        """For which owners a node was asked to take a batch: itself if it is a primary, or those it stands in for."""
+        owners = [node] if node in batch.route.primary_set else []
+        for peer, stood_for in batch.route.stand_ins:
+            if peer == node:
+                owners += stood_for
+        return owners
+
+    def divert(self, batch: WriteBatch, node: NodeId) -> None:
+        """A node will not take a batch: let a fallback stand in, or keep hints where there is none."""
+        if not self.stand_in_for(batch, node):
+            self.keep_for(batch, node)
+
+    def keep_for(self, batch: WriteBatch, node: NodeId) -> None:
+        """Keep this node's own hints for whatever a node was asked to take, unless a fallback stands in already."""
+        if isinstance(batch.parent, Division):
+            self._keep_part(batch)
+            return
+        for owner in self.owners_behind(batch, node):
+            if owner not in batch.diverted:
+                batch.diverted.add(owner)
+                self.keep(batch, owner, batch.items)
+
+    def _keep_part(self, batch: WriteBatch) -> None:
+        for owner in sorted(batch.diverted):
+            self.keep(batch, owner, batch.items)
+
+    def keep(self, batch: WriteBatch, owner: NodeId, pairs: list[bytes]) -> None:
+        """Store records here, with a hint row for their owner. It counts for no quorum."""
+        coordinator = self._coordinator
+        if not self.handoff or owner == coordinator.me:
+            return
+        taken = coordinator.hints.add(owner, pairs, coordinator.turn.now)
+        if taken:
+            batch.hinted += len(taken) >> 1
+            coordinator.parking.when_loaded(taken[::2], lambda: coordinator.store.merge_pairs(taken) and None)
+            coordinator.turn.log.append((LOG_HINTS, _encode([owner, taken])))
+
+    def stand_in_for(self, batch: WriteBatch, node: NodeId) -> bool:
+        """Ask fallbacks to stand in for a node that does not answer. Returns whether somebody could be asked for all of it."""
+        if not self.sloppy or batch.parent is not None or not batch.items:
+            return False
+        owners = [owner for owner in self.owners_behind(batch, node) if owner not in batch.diverted]
+        if not owners:
+            return bool(self.owners_behind(batch, node))
+        asked = True
+        for owner in owners:
+            shares = self._shares(batch)
+            if None in shares:
+                asked = False
+                continue
+            batch.diverted.add(owner)
+            division = Division(batch)
+            division.left = len(shares)
+            for fallback, pairs in sorted(shares.items(), key=str):
+                assert fallback is not None
+                self._send_part(division, fallback, owner=owner, pairs=pairs)
+        return asked
+
+    def _shares(self, batch: WriteBatch) -> dict[NodeId | None, list[bytes]]:
+        """The records of a batch by the first fallback of each that is up and has no part in it yet; None: there is none."""
+        coordinator = self._coordinator
+        table = coordinator.table
+        assert table is not None
+        route = batch.route
+        taken = set(route.primary_set) | {peer for peer, _ in route.stand_ins} | ({coordinator.me} if route.local_write else set())
+        shares: dict[NodeId | None, list[bytes]] = {}
+        items = iter(batch.items)
+        for key, record in zip(items, items, strict=True):
+            preference = table.preference(key_slot(key) >> coordinator.shift)
+            fallback = next((node for node in preference if node not in taken and node in self.usable), None)
+            shares.setdefault(fallback, []).extend((key, record))
+        return shares
+
+    def _send_part(self, division: Division, fallback: NodeId, *, owner: NodeId, pairs: list[bytes]) -> None:
+        coordinator = self._coordinator
+        if fallback == coordinator.me:
+            self.keep(division.batch, owner, pairs)
+            coordinator.turn.when_logged(lambda: self.part_written(division))
+            return
+        part = WriteBatch(division.batch.route, _ONE)
+        part.parent = division
+        part.items = pairs
+        part.diverted.add(owner)
+        coordinator.send_part(part, fallback, frames.pack_owners((owner,)) + _encode(pairs))
+
+    def part_written(self, division: Division) -> None:
+        """A fallback has its part. With the last one, the fallbacks together count as one replica."""
+        division.left -= 1
+        batch = division.batch
+        if division.left == 0:
+            batch.acks += 1
+            if batch.open and batch.reached():
+                self._coordinator.written(batch)

@@ -1,0 +1,70 @@
+"""Read-then-write commands on one key run one after the other. Pure.
+
+A command waits in the queue of each of its keys, entered all at once, and runs when it stands first in
+all of them: so there is an order, and no deadlock.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+
+
+class Ticket:
+    """A command's place in the queues of its keys."""
+
+    __slots__ = ("ahead", "keys", "start")
+
+    def __init__(self, keys: Sequence[bytes], start: Callable[[], None]) -> None:
+        """`start` is called once the command is first everywhere."""
+        self.keys = tuple(dict.fromkeys(keys))
+        self.start = start
+        self.ahead = 0
+
+
+class KeyQueue:
+    """The queues of all keys that somebody works on."""
+
+    __slots__ = ("_queues", "length_max")
+
+    def __init__(self, *, length_max: int = 100_000) -> None:
+        """At most `length_max` commands may wait for one key."""
+        self._queues: dict[bytes, deque[Ticket]] = {}
+        self.length_max = length_max
+
+    def enter(self, ticket: Ticket) -> bool:
+        """Stand in line; starts at once if nobody is ahead. Returns False if a queue is full: nothing was done then."""
+        queues = self._queues
+        if any(key in queues and len(queues[key]) >= self.length_max for key in ticket.keys):
+            return False
+        for key in ticket.keys:
+            queue = queues.get(key)
+            if queue is None:
+                queue = queues[key] = deque()
+            if queue:
+                ticket.ahead += 1
+            queue.append(ticket)
+        if not ticket.ahead:
+            ticket.start()
+        return True
+
+    def leave(self, ticket: Ticket) -> None:
+        """The command is done: the next of each key may start."""
+        ready = []
+        for key in ticket.keys:
+            queue = self._queues[key]
+            assert queue[0] is ticket
+            queue.popleft()
+            if not queue:
+                del self._queues[key]
+                continue
+            follower = queue[0]
+            follower.ahead -= 1
+            if not follower.ahead:
+                ready.append(follower)
+        for follower in ready:
+            follower.start()
+
+    def __len__(self) -> int:
+        """Keys that somebody works on."""
+        return len(self._queues)

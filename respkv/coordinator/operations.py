@@ -1,0 +1,297 @@
+"""Run a command that needs several rounds: a generator that yields what it wants and is resumed with what came. Pure.
+
+A handler yields one of the steps below and gets its result:
+
+    record, = yield Read([key])
+    yield Write([(key, record)])
+    answers = yield Ask(nodes, b"DBSIZE", b"")     # {node: answer, or None if it did not answer in time}
+    yield Until(condition, deadline)               # True, or False if the deadline came first
+
+and returns its encoded reply. A ClientError that it raises, or that a step raises into it, is its reply.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from respkv.coordinator.coordinator import Coordinator
+from respkv.coordinator.key_queue import KeyQueue, Ticket
+from respkv.config.quorums import Quorums
+from respkv.errors import ClientError, OverloadedError, PeerProtocolError
+from respkv.ids import NodeId
+from respkv.transport import frames
+
+INTERNAL_ERROR = b"-ERR internal error\r\n"
+
+
+@dataclass(slots=True)
+class Read:
+    """Read these keys at the request's read quorum. Result: their records, in order; b"" where there is none."""
+
+    keys: Sequence[bytes]
+
+
+@dataclass(slots=True)
+class Write:
+    """Write these records at the request's write quorum. Result: None."""
+
+    pairs: list[tuple[bytes, bytes]]
+
+
+@dataclass(slots=True)
+class Ask:
+    """Make a call of other nodes. Result: {node: answer bytes, or None}. A call of this node itself is answered too."""
+
+    nodes: Sequence[NodeId]
+    name: str
+    argument: bytes = b""
+    timeout_s: float | None = None
+
+
+@dataclass(slots=True)
+class Until:
+    """Wait for a condition, looked at once a turn. Result: whether it came true before the deadline (monotonic seconds)."""
+
+    condition: Callable[[], bool]
+    deadline: float
+
+
+Step = Read | Write | Ask | Until
+Steps = Generator[Step, Any, bytes]
+
+
+class _Gathering:
+    """The result of one step, while it comes in. Late parts of a step that failed are ignored."""
+
+    __slots__ = ("error", "left", "operation", "over", "value")
+
+    def __init__(self, operation: Operation, value: Any, left: int) -> None:
+        self.operation = operation
+        self.value = value
+        self.left = left
+        self.error: ClientError | None = None
+        self.over = left == 0
+
+    nil = b""
+
+    def drain(self) -> None:
+        """A connection's business."""
+
+    def receive(self, index: int, record: bytes) -> None:
+        """One of the records of a Read."""
+        self.value[index] = record
+        self.written()
+
+    def answered(self, node: NodeId, answer: bytes | None) -> None:
+        """One of the answers of an Ask."""
+        self.value[node] = answer
+        self.written()
+
+    def came(self, *, true: bool) -> None:
+        """The end of an Until."""
+        self.value = true
+        self.written()
+
+    def written(self) -> None:
+        """One part of the step is done."""
+        if self.over:
+            return
+        self.left -= 1
+        if self.left == 0:
+            self.over = True
+            self.operation.advance()
+
+    def failed(self, error: ClientError) -> None:
+        """A part failed: the error is thrown into the generator at once."""
+        if self.over:
+            return
+        self.over = True
+        self.error = error
+        self.operation.advance()
+
+
+class Operation:
+    """A generator on its way."""
+
+    __slots__ = ("_gathering", "_runner", "_running", "on_done", "quorum", "steps", "ticket")
+
+    def __init__(self, runner: Operations, steps: Steps, *, on_done: Callable[[bytes], None], quorum: Quorums | None) -> None:
+        """`on_done` gets the reply."""
+        self._runner = runner
+        self.steps = steps
+        self.on_done = on_done
+        self.quorum = quorum
+        self.ticket: Ticket | None = None
+        self._gathering = _Gathering(self, None, 0)
+        self._running = False
+
+    def advance(self) -> None:
+        """Run until a step whose result is not there yet, or to the end."""
+        if self._running:
+            return
+        self._running = True
+        try:
+            while self._gathering.over:
+                gathering = self._gathering
+                step = self.steps.throw(gathering.error) if gathering.error is not None else self.steps.send(gathering.value)
+                self._begin(step)
+        except StopIteration as stop:
+            self._done(stop.value)
+        except ClientError as error:
+            self._done(error.reply())
+        except Exception as error:  # noqa: BLE001 - one command's bug must not stop the node; it is logged and answered
+            self._runner.internal_error(error)
+            self._done(INTERNAL_ERROR)
+        finally:
+            self._running = False
+
+    def _begin(self, step: Step) -> None:
+        coordinator = self._runner.coordinator
+        match step:
+            case Read(keys):
+                gathering = self._gathering = _Gathering(self, [b""] * len(keys), len(keys))
+                coordinator.parking.when_loaded(self._local(keys), lambda: self._read(gathering, list(keys)))
+            case Write(pairs):
+                gathering = self._gathering = _Gathering(self, None, 1)
+                coordinator.parking.when_loaded(self._local([key for key, _ in pairs]), lambda: self._write(gathering, pairs))
+            case Ask(nodes, name, argument, timeout_s):
+                gathering = self._gathering = _Gathering(self, dict.fromkeys(nodes), len(set(nodes)))
+                self._runner.ask(gathering, name, argument, timeout_s=timeout_s)
+            case Until(condition, deadline):
+                gathering = self._gathering = _Gathering(self, None, 1)
+                self._runner.wait_until(gathering, condition, deadline)
+
+    def _local(self, keys: Sequence[bytes]) -> Sequence[bytes]:
+        coordinator = self._runner.coordinator
+        if coordinator.store.resident and not coordinator.parking.keys:
+            return ()
+        return [key for key in keys if not coordinator.is_ready(key)]
+
+    def _read(self, gathering: _Gathering, keys: list[bytes]) -> None:
+        try:
+            self._runner.coordinator.read(gathering, keys, self.quorum)
+        except ClientError as error:
+            gathering.failed(error)
+
+    def _write(self, gathering: _Gathering, pairs: list[tuple[bytes, bytes]]) -> None:
+        try:
+            gathering.left += self._runner.coordinator.write(gathering, pairs, self.quorum)
+        except ClientError as error:
+            gathering.failed(error)
+        else:
+            gathering.written()
+
+    def _done(self, reply: bytes) -> None:
+        self.steps.close()
+        if self.ticket is not None:
+            self._runner.queue.leave(self.ticket)
+        self.on_done(reply)
+
+
+class Call:
+    """A call that another node makes of this one: `answer` sends the result."""
+
+    __slots__ = ("answer", "argument", "name", "source")
+
+    def __init__(self, source: NodeId, name: str, argument: bytes, answer: Callable[[bytes], None]) -> None:
+        """`source` is the node that calls; this node itself may."""
+        self.source = source
+        self.name = name
+        self.argument = argument
+        self.answer = answer
+
+
+class Operations:
+    """The operations of a node, the calls they make, and the queues of the keys they work on."""
+
+    def __init__(self, coordinator: Coordinator, *, serve: Callable[[Call], None], internal_error: Callable[[Exception], None]) -> None:
+        """`serve` carries out a call that was made of this node."""
+        self.coordinator = coordinator
+        self.queue = KeyQueue()
+        self.serve = serve
+        self.internal_error = internal_error
+        self._calls: dict[int, tuple[float, _Gathering, NodeId]] = {}
+        self._conditions: list[tuple[_Gathering, Callable[[], bool], float]] = []
+        self.running_count = 0
+
+    def start(self, steps: Steps, *, on_done: Callable[[bytes], None], quorum: Quorums | None = None, exclusive: Sequence[bytes] = ()) -> None:
+        """Run a generator. With `exclusive` keys it waits for its turn with each of them."""
+
+        def done(reply: bytes) -> None:
+            self.running_count -= 1
+            on_done(reply)
+
+        operation = Operation(self, steps, on_done=done, quorum=quorum)
+        if not exclusive:
+            self.running_count += 1
+            operation.advance()
+            return
+        operation.ticket = Ticket(exclusive, operation.advance)
+        self.running_count += 1
+        if not self.queue.enter(operation.ticket):
+            self.running_count -= 1
+            raise OverloadedError("too many commands wait for this key; nothing was done")
+
+    def ask(self, gathering: _Gathering, name: str, argument: bytes, *, timeout_s: float | None) -> None:
+        """Make a call of every node that is a key of the gathering's value."""
+        coordinator = self.coordinator
+        turn = coordinator.turn
+        deadline = turn.now + (coordinator.request_timeout_s if timeout_s is None else timeout_s)
+        request = msgspec.msgpack.encode([name.encode(), argument])
+        for node in list(gathering.value):
+            if node == coordinator.me:
+                self.serve(Call(node, name, argument, lambda answer, node=node: gathering.answered(node, answer)))  # type: ignore[misc]
+                continue
+            sequence = turn.next_sequence()
+            self._calls[sequence] = (deadline, gathering, node)
+            turn.post(node, frames.REQUEST, sequence, request)
+
+    def on_request(self, peer: NodeId, sequence: int, body: bytes) -> None:
+        """Another node makes a call of this one."""
+        try:
+            name, argument = msgspec.msgpack.decode(body, type=tuple[bytes, bytes])
+        except msgspec.MsgspecError as error:
+            raise PeerProtocolError(str(error)) from None
+        turn = self.coordinator.turn
+        self.serve(Call(peer, name.decode("ascii", "replace"), argument, lambda answer: turn.post(peer, frames.RESULT, sequence, answer)))
+
+    def on_result(self, peer: NodeId, sequence: int, body: bytes) -> None:
+        """The answer to a call."""
+        call = self._calls.get(sequence)
+        if call is not None and call[2] == peer:
+            del self._calls[sequence]
+            call[1].answered(peer, body)
+
+    def on_peer_closed(self, peer: NodeId) -> None:
+        """Calls of a peer whose link broke are not answered."""
+        for sequence in [sequence for sequence, call in self._calls.items() if call[2] == peer]:
+            _, gathering, node = self._calls.pop(sequence)
+            gathering.answered(node, None)
+
+    def wait_until(self, gathering: _Gathering, condition: Callable[[], bool], deadline: float) -> None:
+        """Look at a condition at the end of each turn."""
+        self._conditions.append((gathering, condition, deadline))
+
+    def expire(self) -> None:
+        """Give up calls that are late; end the waits whose condition or deadline has come."""
+        now = self.coordinator.turn.now
+        for sequence in [sequence for sequence, call in self._calls.items() if call[0] <= now]:
+            _, gathering, node = self._calls.pop(sequence)
+            gathering.answered(node, None)
+        if self._conditions:
+            waiting, self._conditions = self._conditions, []
+            for gathering, condition, deadline in waiting:
+                true = condition()
+                if true or deadline <= now:
+                    gathering.came(true=true)
+                else:
+                    self._conditions.append((gathering, condition, deadline))
+
+    def next_due(self) -> float | None:
+        """When `expire` is to be called again."""
+        due = [call[0] for call in self._calls.values()] + [deadline for _, _, deadline in self._conditions]
+        return min(due) if due else None

@@ -1,0 +1,171 @@
+"""Carry out what another node's coordinator asks of this replica. Pure.
+
+Rule 1: what is acknowledged is in this turn's log, at the level of `appendfsync`.
+Rule 2: one answer per frame and kind, not one per record.
+Rule 3: a node refuses what it does not hold, unless the request names the primary for whom it stands in.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import msgspec
+
+from respkv.storage.parking import Parking
+from respkv.transport.turn import Turn
+from respkv.errors import PeerProtocolError
+from respkv.ids import NodeId
+from respkv.placement.slots import key_slot
+from respkv.repair.hints import HintBook
+from respkv.storage.store import Store
+from respkv.transport import frames
+from respkv.versions.clock import HybridClock
+from respkv.versions.records import ABSENT, HEADER_BYTES
+
+LOG_WRITES = 1
+LOG_HINTS = 2
+_decode_list = msgspec.msgpack.Decoder(list[bytes]).decode
+_encode = msgspec.msgpack.Encoder().encode
+
+
+def decode_pairs(body: bytes) -> list[bytes]:
+    """[key, record, ...] from a peer. Raises PeerProtocolError for anything else."""
+    try:
+        pairs = _decode_list(body)
+    except msgspec.MsgspecError as error:
+        raise PeerProtocolError(str(error)) from None
+    if len(pairs) % 2 or (pairs and min(map(len, pairs[1::2])) < HEADER_BYTES):
+        msg = "a write that is no list of keys and records"
+        raise PeerProtocolError(msg)
+    return pairs
+
+
+def decode_keys(body: bytes) -> list[bytes]:
+    """[key, ...] from a peer."""
+    try:
+        return _decode_list(body)
+    except msgspec.MsgspecError as error:
+        raise PeerProtocolError(str(error)) from None
+
+
+class Replica:
+    """This node's copies, as other nodes use them."""
+
+    __slots__ = ("_acks", "_clock", "_hints", "_parking", "_store", "_turn", "holds", "records_refused_total", "writes_disabled")
+
+    def __init__(self, *, store: Store, turn: Turn, hints: HintBook, parking: Parking, clock: HybridClock) -> None:
+        """`holds` says for each partition whether this node is one of its primaries; it follows the routes."""
+        self._store = store
+        self._turn = turn
+        self._hints = hints
+        self._parking = parking
+        self._clock = clock
+        self._acks: defaultdict[NodeId, list[int]] = defaultdict(list)
+        self.holds: list[bool] = []
+        self.records_refused_total = 0
+        self.writes_disabled = ""
+        """Why writes are refused at present (no disk space), or empty."""
+
+    def write(self, peer: NodeId, sequence: int, body: bytes) -> None:
+        """A coordinator's write, for partitions that this node holds."""
+        pairs = decode_pairs(body)
+        if self.writes_disabled:
+            self._refuse(peer, sequence, self.writes_disabled)
+            return
+        store = self._store
+        if store.resident and not self._parking.keys:
+            self._merge(peer, sequence, pairs, body)
+        else:
+            self._parking.when_loaded(pairs[::2], lambda: self._merge(peer, sequence, pairs, body))
+
+    def _merge(self, peer: NodeId, sequence: int, pairs: list[bytes], body: bytes) -> None:
+        holds, shift, merge = self.holds, self._store.shift, self._store.merge
+        newer: list[int] = []
+        places: list[int] = []
+        for key in pairs[::2]:
+            partition = key_slot(key) >> shift
+            if not holds[partition]:
+                self._refuse(peer, sequence, "not a replica of this partition")
+                return
+            places.append(partition)
+        index = 0
+        for partition in places:
+            if merge(partition, pairs[index], pairs[index + 1]):
+                newer.append(index >> 1)
+            index += 2
+        self._turn.log.append((LOG_WRITES, body))
+        self._acknowledge(peer, sequence, newer)
+
+    def _acknowledge(self, peer: NodeId, sequence: int, newer: list[int]) -> None:
+        turn = self._turn
+        if newer:
+            answer = _encode([self._clock.last, *newer])
+            turn.when_logged(lambda: turn.post(peer, frames.WRITE_ACK_NEWER, sequence, answer))
+        elif turn.sync_each_turn:
+            turn.when_logged(lambda: self._acks[peer].append(sequence))
+        else:
+            self._acks[peer].append(sequence)
+
+    def stand_in(self, peer: NodeId, sequence: int, body: bytes) -> None:
+        """A coordinator's write for an owner that is away: stored like any other, with a hint row."""
+        owners, body = frames.unpack_owners(body)
+        pairs = decode_pairs(body)
+        if self.writes_disabled:
+            self._refuse(peer, sequence, self.writes_disabled)
+            return
+        self._parking.when_loaded(pairs[::2], lambda: self._keep(peer, sequence, owners, pairs))
+
+    def _keep(self, peer: NodeId, sequence: int, owners: list[NodeId], pairs: list[bytes]) -> None:
+        newer = self._store.merge_pairs(pairs)
+        for owner in owners:
+            taken = self._hints.add(owner, pairs, self._turn.now)
+            if len(taken) < len(pairs):
+                self._refuse(peer, sequence, "max-hints-size")
+            self._turn.log.append((LOG_HINTS, _encode([owner, taken])))
+            if len(taken) < len(pairs):
+                return
+        self._acknowledge(peer, sequence, newer)
+
+    def repair(self, peer: NodeId, sequence: int, body: bytes) -> None:
+        """Records that this node lacks, from a read repair or a hint: merged whatever their stamps."""
+        pairs = decode_pairs(body)
+        self._parking.when_loaded(pairs[::2], lambda: self._merge_repair(peer, sequence, pairs, body))
+
+    def _merge_repair(self, peer: NodeId, sequence: int, pairs: list[bytes], body: bytes) -> None:
+        self._store.merge_pairs(pairs)
+        self._turn.log.append((LOG_WRITES, body))
+        if sequence:
+            self._acknowledge(peer, sequence, [])
+
+    def read(self, peer: NodeId, sequence: int, body: bytes, *, stand_in: bool) -> None:
+        """A coordinator's read."""
+        keys = decode_keys(body)
+        if not stand_in:
+            holds, shift = self.holds, self._store.shift
+            for key in keys:
+                if not holds[key_slot(key) >> shift]:
+                    self._refuse(peer, sequence, "not a replica of this partition")
+                    return
+        if self._store.resident and not self._parking.keys:
+            self._answer(peer, sequence, keys)
+        else:
+            self._parking.when_loaded(keys, lambda: self._answer(peer, sequence, keys))
+
+    def _answer(self, peer: NodeId, sequence: int, keys: list[bytes]) -> None:
+        store = self._store
+        shards, shift, floor = store.shards, store.shift, store.floor
+        records = [shards[key_slot(key) >> shift].get(key, ABSENT) for key in keys]
+        if floor:
+            records = [record if record >= floor else ABSENT for record in records]
+        self._turn.post(peer, frames.RECORDS, sequence, _encode(records))
+
+    def _refuse(self, peer: NodeId, sequence: int, reason: str) -> None:
+        self.records_refused_total += 1
+        self._turn.post(peer, frames.REFUSED, sequence, reason.encode())
+
+    def flush_acks(self) -> None:
+        """Put this turn's acknowledgements into the frames to those who wait for them."""
+        if self._acks:
+            for peer, sequences in self._acks.items():
+                self._turn.post(peer, frames.WRITE_ACK, 0, _encode(sequences))
+            self._acks.clear()

@@ -1,0 +1,5 @@
+"""Bringing copies back together, off the hot path. Pure.
+
+`hints` are the rows that say which owner lacks which key.
+`handoff` pays them back to their owners.
+"""

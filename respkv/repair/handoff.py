@@ -1,0 +1,197 @@
+"""Pay hints back to their owners (Dynamo section 4.6). Pure.
+
+Rule 1: a row is dropped only when its owner has acknowledged the record.
+Rule 2: one batch at a time per owner; nothing to an owner that does not answer in time, or links and queues would fill
+just when it comes back (Scylla's hint storms).
+Rule 3: never slower than `handoff-rate-min`; faster while the owner answers within `handoff-latency-target`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import islice
+
+import msgspec
+
+from respkv.storage.parking import Parking
+from respkv.transport.turn import Turn
+from respkv.ids import NodeId
+from respkv.repair.hints import HintBook
+from respkv.storage.store import Store
+from respkv.transport import frames
+
+LOG_HINTS_DROPPED = 3
+LOG_KEYS_DROPPED = 5
+BATCH_KEYS_MAX = 500
+BATCH_BYTES_MAX = 256 * 1024
+ANSWER_S = 2.0
+REST_AFTER_FAILURE_S = 1.0
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class _Flow:
+    """What is on its way to one owner."""
+
+    __slots__ = ("next_at", "rate", "sent", "sent_at", "sent_bytes", "sequence", "waiting")
+
+    def __init__(self, rate: float) -> None:
+        self.rate = rate
+        self.sequence = 0
+        self.sent: dict[bytes, bytes] = {}
+        self.sent_at = 0.0
+        self.sent_bytes = 0
+        self.next_at = 0.0
+        self.waiting = False
+
+
+class Handoff:
+    """Delivers the rows of a hint book."""
+
+    __slots__ = (
+        "_flows",
+        "_hints",
+        "_is_replica",
+        "_parking",
+        "_store",
+        "_turn",
+        "_unreachable_since",
+        "batches_total",
+        "latency_target_s",
+        "rate_max",
+        "rate_min",
+        "usable",
+        "window_s",
+    )
+
+    def __init__(self, *, turn: Turn, store: Store, hints: HintBook, parking: Parking, is_replica: Callable[[int], bool]) -> None:
+        """`is_replica` tells whether this node is a primary of a partition: other copies are dropped once delivered."""
+        self._turn = turn
+        self._store = store
+        self._hints = hints
+        self._parking = parking
+        self._is_replica = is_replica
+        self._flows: dict[NodeId, _Flow] = {}
+        self._unreachable_since: dict[NodeId, float] = {}
+        self.usable: frozenset[NodeId] = frozenset()
+        self.rate_min = 1e6
+        self.rate_max = 64e6
+        self.latency_target_s = 0.02
+        self.window_s = 10800.0
+        self.batches_total = 0
+
+    def tick(self) -> None:
+        """Send what may be sent now."""
+        if not self._hints.rows:
+            self._flows.clear()
+            return
+        now = self._turn.now
+        for owner in list(self._hints.rows):
+            if owner not in self.usable:
+                since = self._unreachable_since.setdefault(owner, now)
+                if now - since > self.window_s:
+                    self._hints.closed.add(owner)
+                continue
+            self._unreachable_since.pop(owner, None)
+            self._hints.closed.discard(owner)
+            flow = self._flows.get(owner)
+            if flow is None:
+                flow = self._flows[owner] = _Flow(self.rate_min)
+            if flow.waiting:
+                if flow.sequence and now - flow.sent_at > ANSWER_S:
+                    self._rest(flow)
+                continue
+            if now >= flow.next_at:
+                self._prepare(owner, flow)
+
+    def _prepare(self, owner: NodeId, flow: _Flow) -> None:
+        keys: list[bytes] = []
+        size = 0
+        for key, cost in islice(self._hints.rows[owner].items(), BATCH_KEYS_MAX):
+            keys.append(key)
+            size += cost
+            if size >= BATCH_BYTES_MAX:
+                break
+        flow.waiting = True
+        flow.sequence = 0
+        self._parking.when_loaded(keys, lambda: self._send(owner, flow, keys))
+
+    def _send(self, owner: NodeId, flow: _Flow, keys: list[bytes]) -> None:
+        pairs: list[bytes] = []
+        gone: list[bytes] = []
+        flow.sent = {}
+        for key in keys:
+            record = self._store.get(key)
+            if record:
+                pairs += (key, record)
+                flow.sent[key] = record
+            else:
+                gone.append(key)
+        if gone:
+            self._drop(owner, gone, reason="forgotten")
+        if not pairs:
+            flow.waiting = False
+            return
+        body = _encode(pairs)
+        flow.sequence = self._turn.next_sequence()
+        flow.sent_at = self._turn.now
+        flow.sent_bytes = len(body)
+        self.batches_total += 1
+        self._turn.post(owner, frames.REPAIR, flow.sequence, body)
+
+    def on_ack(self, peer: NodeId, sequences: list[int]) -> None:
+        """An owner has records in its log: if they are ours, their rows go."""
+        flow = self._flows.get(peer)
+        if flow is None or not flow.waiting or flow.sequence not in sequences:
+            return
+        now = self._turn.now
+        latency = now - flow.sent_at
+        if latency <= self.latency_target_s:
+            flow.rate = min(flow.rate * 1.5, self.rate_max)
+        else:
+            flow.rate = max(flow.rate / 2, self.rate_min)
+        flow.next_at = now + max(flow.sent_bytes / flow.rate - latency, 0.0)
+        flow.waiting = False
+        # A key that was written again meanwhile keeps its row: the owner may lack that later record.
+        store = self._store
+        delivered = [key for key, record in flow.sent.items() if store.get(key) == record]
+        flow.sent = {}
+        self._drop(peer, delivered, reason=None)
+
+    def _drop(self, owner: NodeId, keys: list[bytes], *, reason: str | None) -> None:
+        dropped = self._hints.drop(owner, keys, reason=reason)
+        if not dropped:
+            return
+        self._turn.log.append((LOG_HINTS_DROPPED, _encode([owner, dropped])))
+        store = self._store
+        guests = [key for key in dropped if not self._is_replica(store.partition(key)) and not self._hints.is_held(key)]
+        for key in guests:
+            store.forget(store.partition(key), key)
+        if guests:
+            self._turn.log.append((LOG_KEYS_DROPPED, _encode(guests)))
+
+    def _rest(self, flow: _Flow) -> None:
+        flow.waiting = False
+        flow.sent = {}
+        flow.rate = self.rate_min
+        flow.next_at = self._turn.now + REST_AFTER_FAILURE_S
+
+    def on_refused(self, peer: NodeId, sequence: int) -> None:
+        """An owner did not take a batch: it gets time."""
+        flow = self._flows.get(peer)
+        if flow is not None and flow.waiting and flow.sequence == sequence:
+            self._rest(flow)
+
+    def on_peer_closed(self, peer: NodeId) -> None:
+        """The link to an owner broke."""
+        flow = self._flows.get(peer)
+        if flow is not None and flow.waiting and flow.sequence:
+            self._rest(flow)
+
+    def next_due(self) -> float | None:
+        """When `tick` is to be called again."""
+        due = []
+        for owner in self._hints.rows:
+            if owner in self.usable:
+                flow = self._flows.get(owner)
+                due.append(self._turn.now if flow is None else flow.sent_at + ANSWER_S if flow.waiting else flow.next_at)
+        return min(due) if due else None

@@ -1,0 +1,154 @@
+"""The ring and the cluster-wide value of settings, as this node knows them; and their way to the other nodes. Pure.
+
+Rule 1: a value is merged, persisted, and only then confirmed.
+Rule 2: while a change of the quorum is on its way, the stricter of old and new is in force everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from respkv.config import changes, cluster_value
+from respkv.config.cluster_value import ClusterValue
+from respkv.coordinator.operations import Ask, Call, Steps
+from respkv.errors import PeerProtocolError
+from respkv.placement.ring import Ring, decode_ring
+from respkv.transport import frames
+
+if TYPE_CHECKING:
+    from respkv.config.changes import Staged
+    from respkv.config.settings import Settings
+    from respkv.transport.turn import Turn
+    from respkv.ids import NodeId
+    from respkv.versions.clock import HybridClock
+
+VALUE_FILE = "cluster-value"
+RING_FILE = "ring"
+FLUSH_LEAD_MS = 20
+"""How far FLUSHALL's floor lies ahead of the clock: most nodes learn of it before they stamp above it, and forget all at once."""
+
+
+class ClusterState:
+    """What all nodes share."""
+
+    def __init__(
+        self,
+        *,
+        me: NodeId,
+        actor: bytes,
+        settings: Settings,
+        turn: Turn,
+        clock: HybridClock,
+        ring: Ring,
+        value: ClusterValue,
+        save: Callable[[str, bytes], None],
+    ) -> None:
+        """`value` is what the disk holds, or the founding value."""
+        self.me = me
+        self.actor = actor
+        self.settings = settings
+        self.turn = turn
+        self.clock = clock
+        self.ring = ring
+        self.value = value
+        self.value_mark = cluster_value.fingerprint(value)
+        self.on_change: Callable[[], None] = lambda: None
+        """Called after the ring or the value changed: routes are to be drawn anew."""
+        self.live_peers: Callable[[], list[NodeId]] = list
+        self._save = save
+        self._asked_value: dict[NodeId, float] = {}
+        self._asked_ring: dict[NodeId, float] = {}
+        self._conflicts: set[tuple[NodeId, int]] = set()
+
+    # --- the value
+
+    def adopt(self, value: ClusterValue) -> bool:
+        """Merge a value into ours. Returns whether it changed."""
+        merged = cluster_value.merge(self.value, value)
+        if merged == self.value:
+            return False
+        self.value = merged
+        self.value_mark = cluster_value.fingerprint(merged)
+        self.clock.absorb(merged.stamp)
+        changes.apply(self.settings, cluster_value.shared_settings(merged))
+        self._save(VALUE_FILE, cluster_value.encode(merged))
+        self.on_change()
+        return True
+
+    def on_other_value(self, peer: NodeId, mark: int) -> None:
+        """A frame's header names another value than ours: send ours, at most ten times a second. Whoever is behind learns."""
+        now = self.turn.now
+        if now - self._asked_value.get(peer, -1.0) >= 0.1:
+            self._asked_value[peer] = now
+            self.turn.post(peer, frames.CLUSTER_VALUE, 0, cluster_value.encode(self.value))
+
+    def on_value(self, peer: NodeId, sequence: int, body: bytes) -> None:
+        """Another node's value."""
+        before = self.value
+        if self.adopt(cluster_value.decode(body)):
+            for name, _, text in cluster_value.differences_between(before, self.value):
+                self.turn.events.append(("notice", f"{name} is now {text}, as set by the cluster (learnt from {peer[:8]})"))
+
+    def serve_value(self, call: Call) -> None:
+        """The call "value": merge a value; the answer says that it is in force here."""
+        self.adopt(cluster_value.decode(call.argument))
+        call.answer(b"+OK\r\n")
+
+    def spread(self, value: ClusterValue) -> Steps:
+        """Adopt a value and bring it to all live nodes. Returns b"" or the error that says who did not confirm."""
+        self.adopt(value)
+        peers = [node for node in self.live_peers() if node != self.me]
+        if not peers:
+            return b""
+        answers = yield Ask(peers, "value", cluster_value.encode(self.value))
+        missing = sorted(node[:8] for node, answer in answers.items() if answer != b"+OK\r\n" and node in self.live_peers())
+        if missing:
+            return b"-TIMEOUT not confirmed by %b; it will reach them by gossip\r\n" % ", ".join(missing).encode()
+        return b""
+
+    def change(self, staged: Staged) -> Steps:
+        """Carry out a checked CONFIG SET."""
+        if staged.cluster:
+            value = cluster_value.successor(self.value, staged.cluster, stamp=self.clock.next(), actor=self.actor)
+            failure = yield from self.spread(value)
+            if failure:
+                return failure
+            if self.value.transition:
+                value = cluster_value.settled(self.value, stamp=self.clock.next(), actor=self.actor)
+                failure = yield from self.spread(value)
+                if failure:
+                    return failure
+        if staged.node:
+            changes.apply(self.settings, staged.node)
+            self.on_change()
+        return b"+OK\r\n"
+
+    def flush_all(self) -> Steps:
+        """Raise the floor below which no record exists, on all live nodes."""
+        floor = self.clock.next() + (FLUSH_LEAD_MS << 16)
+        failure = yield from self.spread(cluster_value.flushed(self.value, floor, stamp=self.clock.next(), actor=self.actor))
+        return failure or b"+OK\r\n"
+
+    # --- the ring
+
+    def on_other_epoch(self, peer: NodeId, epoch: int) -> None:
+        """A frame's header names another ring epoch: if ours is the newer one, the peer gets it."""
+        now = self.turn.now
+        if epoch < self.ring.epoch and now - self._asked_ring.get(peer, -1.0) >= 0.1:
+            self._asked_ring[peer] = now
+            self.turn.post(peer, frames.RING, 0, self.ring.encode())
+
+    def on_ring(self, peer: NodeId, sequence: int, body: bytes) -> None:
+        """Another node's ring: a newer epoch replaces ours."""
+        try:
+            ring = decode_ring(body)
+        except msgspec.MsgspecError as error:
+            raise PeerProtocolError(str(error)) from None
+        if ring.epoch > self.ring.epoch and ring.size == self.ring.size:
+            self.ring = ring
+            self._save(RING_FILE, body)
+            self.turn.events.append(("notice", f"the ring is now of epoch {ring.epoch}, learnt from {peer[:8]}"))
+            self.on_change()

@@ -1,0 +1,283 @@
+"""From a command of the table to its handler, here or on another node, and back to a reply. Pure."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from respkv.commands.context import Context, Request
+from respkv.commands.table import COMMANDS, Command, Where, find
+from respkv.config.quorums import Quorums
+from respkv.coordinator.operations import INTERNAL_ERROR, Ask, Call, Steps
+from respkv.errors import ClientError, NoQuorumError
+from respkv.placement.slots import key_slot
+
+if TYPE_CHECKING:
+    from respkv.ids import NodeId
+    from respkv.server.session import Session
+
+Cell = list[Any]
+ARGUMENT_SHOWN_BYTES_MAX = 128
+SLOWLOG_ARGUMENTS_MAX = 32
+
+
+class PassedOn(msgspec.Struct, array_like=True):
+    """A command that another node passes on to the first live primary of its key."""
+
+    resp: int
+    quorum: tuple[int, int, int, int, int] | None
+    arguments: list[bytes]
+
+
+class Dispatcher:
+    """Starts commands for sessions, and for other nodes."""
+
+    def __init__(self, context: Context) -> None:
+        """`touched` and `resumable` are the sessions of this turn that have replies, or a backlog to go on with."""
+        self.context = context
+        self.coordinator = context.coordinator
+        self.in_flight_max = 1024
+        self.touched: list[Session] = []
+        self.resumable: list[Session] = []
+        self.broken: list[Session] = []
+        self.set_command = COMMANDS["SET"]
+        self.get_command = COMMANDS["GET"]
+        self.calls: dict[str, Callable[[Call], None]] = {"command": self._serve_command}
+
+    # --- starting
+
+    def start(self, command: Command, request: Request, keys: list[bytes]) -> bytes | Cell | None:
+        """Run a command. Returns its reply, or a cell that its reply will come into. Raises ClientError."""
+        if command.where is Where.PRIMARY:
+            return self._start_on_primary(command, request, keys)
+        if command.where is Where.EACH_PRIMARY:
+            return self.run(command, request, self._on_each_primary(request, keys))
+        result = command.handler(request)
+        if result is None or isinstance(result, bytes | list):
+            return result
+        return self.run(command, request, result)
+
+    def run(self, command: Command, request: Request, steps: Steps, exclusive: tuple[bytes, ...] | list[bytes] = ()) -> Cell:
+        """Run a generator of steps; its reply comes into the cell."""
+        cell: Cell = [None]
+        client = request.client
+        started = self.context.turn.now
+
+        def done(reply: bytes) -> None:
+            self._account(command, request, reply, started)
+            if client is not None and client.reply_mode != "on":
+                reply = b""
+            cell[0] = reply
+            if client is not None:
+                client.drain()
+
+        self.context.operations.start(steps, on_done=done, quorum=request.quorum, exclusive=exclusive)
+        return cell
+
+    def _start_on_primary(self, command: Command, request: Request, keys: list[bytes]) -> Cell:
+        primary = self.primary_of(keys[0])
+        if primary == self.context.me:
+            steps = command.handler(request)
+            assert not isinstance(steps, bytes)
+            assert steps is not None
+            return self.run(command, request, steps, exclusive=keys)
+        return self.run(command, request, self._pass_on(request, primary))
+
+    def primary_of(self, key: bytes) -> NodeId:
+        """The first live primary of a key."""
+        table = self.coordinator.table
+        assert table is not None
+        node = table.first_live[key_slot(key) >> self.coordinator.shift]
+        if node is None:
+            msg = "no replica of this key is up; nothing was done"
+            raise NoQuorumError(msg)
+        return node
+
+    def _pass_on(self, request: Request, node: NodeId) -> Steps:
+        quorum = request.quorum
+        passed = PassedOn(request.resp, None if quorum is None else tuple(quorum), request.args)
+        timeout_s = 2 * self.coordinator.request_timeout_s
+        answers = yield Ask([node], "command", msgspec.msgpack.encode(passed), timeout_s=timeout_s)
+        answer: bytes | None = answers[node]
+        if answer is None:
+            return b"-TIMEOUT the key's primary did not answer in time; the command may still take effect\r\n"
+        return answer
+
+    def _on_each_primary(self, request: Request, keys: list[bytes]) -> Steps:
+        """Split a command by the primaries of its keys, and add up what they reply."""
+        coordinator = self.coordinator
+        coordinator.check_read(keys, request.quorum)
+        coordinator.check_write(keys, request.quorum)
+        shares: dict[NodeId, list[bytes]] = {}
+        for key in keys:
+            shares.setdefault(self.primary_of(key), []).append(key)
+        quorum = None if request.quorum is None else tuple(request.quorum)
+        total = 0
+        failure = b""
+        for node, share in shares.items():
+            passed = PassedOn(request.resp, quorum, [request.args[0], *share])
+            answers = yield Ask([node], "command", msgspec.msgpack.encode(passed), timeout_s=2 * coordinator.request_timeout_s)
+            answer = answers[node]
+            if answer is None:
+                failure = b"-TIMEOUT a key's primary did not answer in time; the command may still take effect\r\n"
+            elif answer.startswith(b":"):
+                total += int(answer[1:-2])
+            else:
+                failure = answer
+        return failure or b":%d\r\n" % total
+
+    # --- for other nodes
+
+    def _serve_command(self, call: Call) -> None:
+        passed = msgspec.msgpack.decode(call.argument, type=PassedOn)
+        quorum = None if passed.quorum is None else Quorums(*passed.quorum)
+        request = Request(self.context, passed.arguments, client=None, resp=passed.resp, quorum=quorum)
+        command = find(passed.arguments[0])
+        if command is None or command.where is Where.HERE:
+            call.answer(b"-ERR this node does not know the command that was passed on to it\r\n")
+            return
+        keys = command.keys.of(passed.arguments)
+        try:
+            steps = command.handler(request)
+            assert not isinstance(steps, bytes)
+            assert steps is not None
+            started = self.context.turn.now
+
+            def done(reply: bytes) -> None:
+                self._account(command, request, reply, started)
+                call.answer(reply)
+
+            self.context.operations.start(steps, on_done=done, quorum=quorum, exclusive=keys)
+        except ClientError as error:
+            call.answer(self.failed(command, error))
+
+    def serve(self, call: Call) -> None:
+        """Carry out a call that another node, or this one, makes of this node."""
+        handler = self.calls.get(call.name)
+        if handler is None:
+            call.answer(b"-ERR unknown call\r\n")
+            return
+        try:
+            handler(call)
+        except ClientError as error:
+            call.answer(error.reply())
+        except msgspec.MsgspecError:
+            call.answer(b"-ERR malformed call\r\n")
+        except Exception as error:  # noqa: BLE001 - a peer's call must not stop this node
+            call.answer(self.internal_error(error))
+
+    # --- transactions
+
+    def run_transaction(self, client: Any, queued: list[tuple[Command, list[bytes]]]) -> Cell:
+        """Begin queued commands in one turn, in order; the cell gets the array of their replies.
+
+        The quorum of all their keys is checked first: then either all are begun, or none.
+        """
+        from respkv.server.session import Session
+
+        writes = [key for command, arguments in queued if command.is_write for key in command.keys.of(arguments)]
+        reads = [key for command, arguments in queued for key in command.keys.of(arguments) if not command.is_write]
+        self.coordinator.check_write(writes, client.quorum)
+        self.coordinator.check_read(reads, client.quorum)
+        cell: Cell = [None]
+        inner = Inner(client, cell, len(queued), self, Session)
+        inner.begin([arguments for _, arguments in queued])
+        return cell
+
+    # --- accounts
+
+    def count_plain(self, sets: int, gets: int) -> None:
+        """Count the commands that took the short way."""
+        if sets:
+            self.set_command.statistics.calls += sets
+        if gets:
+            self.get_command.statistics.calls += gets
+        self.context.statistics.commands_total += sets + gets
+
+    def _account(self, command: Command, request: Request, reply: bytes, started: float) -> None:
+        microseconds = int((self.context.turn.now - started) * 1_000_000)
+        statistics = command.statistics
+        statistics.calls += 1
+        statistics.microseconds += microseconds
+        if reply.startswith(b"-"):
+            statistics.failed += 1
+            self._count_error(reply)
+        threshold = self.context.settings.slowlog_log_slower_than
+        if 0 <= threshold <= microseconds:
+            self._log_slow(request, microseconds)
+
+    def _log_slow(self, request: Request, microseconds: int) -> None:
+        from respkv.commands.context import SlowlogEntry
+
+        context, client = self.context, request.client
+        shown = [argument[:ARGUMENT_SHOWN_BYTES_MAX] for argument in request.args[:SLOWLOG_ARGUMENTS_MAX]]
+        number = context.facts["slowlog_number"] = context.facts.get("slowlog_number", -1) + 1
+        context.slowlog.appendleft(
+            SlowlogEntry(
+                number=number,
+                unix_s=context.turn.wall_ms // 1000,
+                microseconds=microseconds,
+                arguments=shown,
+                address=client.address if client is not None else "",
+                name=client.name if client is not None else b"",
+            )
+        )
+        while len(context.slowlog) > context.settings.slowlog_max_len:
+            context.slowlog.pop()
+
+    def failed(self, command: Command | None, error: ClientError) -> bytes:
+        """Account for a command that was refused; its reply."""
+        if command is not None:
+            command.statistics.rejected += 1
+        reply = error.reply()
+        self._count_error(reply)
+        return reply
+
+    def _count_error(self, reply: bytes) -> None:
+        statistics = self.context.statistics
+        statistics.error_replies_total += 1
+        code = reply[1:].split(b" ", 1)[0][:32].decode("ascii", "replace")
+        if code in statistics.errors or len(statistics.errors) < 128:
+            statistics.errors[code] = statistics.errors.get(code, 0) + 1
+
+    def internal_error(self, error: Exception) -> bytes:
+        """Account for a bug; the reply to whoever met it."""
+        self.context.statistics.internal_errors_total += 1
+        text = "".join(traceback.format_exception(error))[-4000:]
+        self.context.turn.events.append(("warning", f"internal error: {text}"))
+        return INTERNAL_ERROR
+
+    def protocol_error(self, session: Session) -> None:
+        """A client sent what is no request: its connection is to be closed behind the error."""
+        self.broken.append(session)
+
+
+class Inner:
+    """The commands of one EXEC: a session without a socket, whose replies become one array."""
+
+    __slots__ = ("_cell", "_client", "_count", "_session")
+
+    def __init__(self, client: Any, cell: Cell, count: int, dispatcher: Dispatcher, session_class: type[Session]) -> None:
+        """`count` replies make it complete."""
+        self._client = client
+        self._cell = cell
+        self._count = count
+        session = self._session = session_class(0, dispatcher=dispatcher, reader=None, address=client.address, local_address=client.local_address)
+        session.authenticated = True
+        session.resp = client.resp
+        session.quorum = client.quorum
+        session.name = client.name
+        session.settle()
+        session.on_flush = self._flush
+
+    def begin(self, commands: list[list[bytes]]) -> None:
+        """Begin all commands that need not wait for another one among them."""
+        self._session.enqueue(commands)
+
+    def _flush(self, out: list[bytes]) -> None:
+        if len(out) >= self._count and self._cell[0] is None:
+            self._cell[0] = b"*%d\r\n" % len(out) + b"".join(out)
+            self._client.drain()

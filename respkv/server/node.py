@@ -1,0 +1,475 @@
+"""The node: one synchronous object that is handed what arrived and the time, and hands back what has to happen. Pure.
+
+Rule 1: nothing in here awaits, reads a clock, rolls its own dice, or touches a socket or a file.
+Rule 2: arrived bytes come before timers: a node that was stopped reads its mail before it suspects anyone.
+Rule 3: what a turn appends to the log stands first among its departures; the shell obeys in that order.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from respkv.commands.context import Context, NodeStatistics
+from respkv.config.cluster_value import effective_quorums, effective_sloppy
+from respkv.coordinator.coordinator import Coordinator
+from respkv.coordinator.operations import Operations
+from respkv.storage.parking import Parking
+from respkv.coordinator.replica import Replica
+from respkv.coordinator.routes import RouteTable, View
+from respkv.transport.turn import Turn
+from respkv.errors import PeerProtocolError
+from respkv.membership.gossip import Membership
+from respkv.repair.handoff import Handoff
+from respkv.repair.hints import HintBook
+from respkv.resp.reader import RequestReader
+from respkv.server import turns
+from respkv.server.calls import Calls
+from respkv.server.cluster import ClusterState
+from respkv.server.dispatch import Dispatcher
+from respkv.server.options import membership_options
+from respkv.server.peers import Peers
+from respkv.server.policy import PROTECTED, is_loopback_peer
+from respkv.server.session import Session
+from respkv.storage.store import Store
+from respkv.transport import frames
+from respkv.versions.clock import HybridClock
+
+if TYPE_CHECKING:
+    from respkv.config.cluster_value import ClusterValue
+    from respkv.config.settings import Settings
+    from respkv.ids import NodeId
+    from respkv.membership.members import MemberAddress
+    from respkv.placement.ring import Ring
+
+SEALS_PER_TURN_MAX = 64
+EXPIRY_INTERVAL_S = 0.1
+EXPIRED_PER_CYCLE_MAX = 2000
+CONFIRM_INTERVAL_S = 1.0
+
+
+class Node:
+    """A node without its shell."""
+
+    def __init__(
+        self,
+        *,
+        me: NodeId,
+        actor: bytes,
+        settings: Settings,
+        ring: Ring,
+        seeds: list[MemberAddress],
+        value: ClusterValue,
+        store: Store,
+        hints: HintBook,
+        clock: HybridClock,
+        rng: random.Random,
+        now: float,
+        wall_ms: int,
+        facts: dict[str, Any] | None = None,
+    ) -> None:
+        """`store`, `hints` and `clock` hold what was recovered; `facts` is what the shell tells INFO."""
+        self.me = me
+        self.settings = settings
+        turn = self._turn = Turn()
+        turn.now, turn.wall_ms = now, wall_ms
+        self.store = store
+        self.hints = hints
+        self.clock = clock
+        clock.advance(wall_ms)
+        self._out = turns.Departures()
+        self.parking = Parking(store)
+        self.membership = Membership(
+            me, generation=wall_ms, seeds=seeds, options=membership_options(settings), rng=random.Random(rng.random()), now=now
+        )
+        self.coordinator = Coordinator(me=me, actor=actor, store=store, clock=clock, turn=turn, hints=hints, parking=self.parking)
+        self.operations = Operations(self.coordinator, serve=lambda call: self.dispatcher.serve(call), internal_error=self._internal_error)
+        self.replica = Replica(store=store, turn=turn, hints=hints, parking=self.parking, clock=clock)
+        self.handoff = Handoff(
+            turn=turn, store=store, hints=hints, parking=self.parking, is_replica=lambda partition: self.replica.holds[partition]
+        )
+        self.cluster = ClusterState(
+            me=me, actor=actor, settings=settings, turn=turn, clock=clock, ring=ring, value=value, save=lambda name, data: self._out.saves.append((name, data))
+        )
+        self.statistics = NodeStatistics()
+        self.clients: dict[int, Session] = {}
+        self.context = Context(
+            me=me,
+            settings=settings,
+            coordinator=self.coordinator,
+            operations=self.operations,
+            store=store,
+            clock=clock,
+            hints=hints,
+            membership=self.membership,
+            turn=turn,
+            ring=ring,
+            actor=actor,
+            rng=rng,
+            started_wall_ms=wall_ms,
+            started=now,
+            clients=self.clients,
+            statistics=self.statistics,
+            slowlog=deque(),
+            facts=facts if facts is not None else {},
+            cluster_value=lambda: self.cluster.value,
+            change=self.cluster.change,
+            flush_all=self.cluster.flush_all,
+            close_client=self._close_client,
+            run_transaction=lambda client, queued: self.dispatcher.run_transaction(client, queued),
+            stop=self._stop,
+            save_file=lambda name, data: self._out.saves.append((name, data)),
+            replica=self.replica,
+            handoff=self.handoff,
+        )
+        self.dispatcher = Dispatcher(self.context)
+        self.calls = Calls(self)
+        self.dispatcher.calls |= self.calls.table()
+        self.peers = Peers(
+            turn=turn,
+            clock=clock,
+            membership=self.membership,
+            coordinator=self.coordinator,
+            operations=self.operations,
+            replica=self.replica,
+            handoff=self.handoff,
+            cluster=self.cluster,
+        )
+        self._links: set[NodeId] = set()
+        self._redraw_due = True
+        self._freeze_number = 0
+        self._log_bytes_since_freeze = 0
+        self._unsynced = False
+        self._next_sync = now
+        self._next_expiry = now + EXPIRY_INTERVAL_S
+        self._next_confirm = now + CONFIRM_INTERVAL_S
+        self._burying = False
+        self._scans: dict[int, Any] = {}
+        self.cluster.on_change = self._on_cluster_change
+        self.cluster.live_peers = lambda: sorted(self._usable())
+        self._on_cluster_change()
+
+    # --- a turn
+
+    def turn(self, now: float, wall_ms: int, arrivals: Iterable[turns.Arrival]) -> turns.Departures:
+        """Take what arrived, decide, and say what has to happen."""
+        turn, out = self._turn, self._out
+        turn.now, turn.wall_ms = now, wall_ms
+        turn.number += 1
+        self.clock.advance(wall_ms)
+        clients = self.clients
+        for arrival in arrivals:
+            kind = arrival[0]
+            if kind == turns.CLIENT_DATA:
+                session = clients.get(arrival[1])
+                if session is not None:
+                    self.statistics.net_input_bytes += len(arrival[2])
+                    session.receive(arrival[2])
+            elif kind == turns.PEER_FRAME:
+                try:
+                    self.peers.receive(arrival[1], arrival[2])
+                except PeerProtocolError as error:
+                    turn.events.append(("warning", f"closing the link from {arrival[1][:8]}: {error}"))
+                    out.peer_closes.append(arrival[1])
+            else:
+                self._other_arrival(kind, arrival)
+        self._timers(now)
+        self._seal()
+        self.replica.flush_acks()
+        return self._depart()
+
+    def _other_arrival(self, kind: int, arrival: turns.Arrival) -> None:
+        now = self._turn.now
+        match kind:
+            case turns.CLIENT_OPENED:
+                self._open_client(*arrival[1:])
+            case turns.CLIENT_CLOSED:
+                session = self.clients.pop(arrival[1], None)
+                if session is not None:
+                    session.closing = True
+                    session.settle()
+                    session.backlog.clear()
+            case turns.PEER_OPENED:
+                self._links.add(arrival[1])
+                self.membership.link_opened(arrival[1], now)
+                self._redraw_due = True
+            case turns.PEER_CLOSED:
+                self._peer_closed(arrival[1], refused=arrival[2] == "refused")
+            case turns.LOG_DURABLE:
+                self._turn.durable(arrival[1])
+            case turns.LOADED:
+                self.parking.loaded(arrival[1], arrival[2])
+            case turns.SCANNED:
+                self._scans.pop(arrival[1])(arrival[2], arrival[3])
+            case turns.FLUSHED:
+                self.store.flushed(arrival[1])
+            case turns.PRESSURE:
+                self._on_pressure(arrival[1], stalled=arrival[2])
+            case turns.SIGNALLED:
+                self._turn.events.append(("notice", f"received SIG{arrival[1]}, shutting down"))
+                self._stop(0)
+            case turns.SAVED:
+                pass
+
+    def _seal(self) -> None:
+        """Ask the replicas; go on with sessions whose replies came; again, while there is anything."""
+        coordinator, dispatcher = self.coordinator, self.dispatcher
+        for _ in range(SEALS_PER_TURN_MAX):
+            sealed = coordinator.seal()
+            resumable = dispatcher.resumable
+            if resumable:
+                dispatcher.resumable = []
+                for session in resumable:
+                    session.resume()
+            elif not sealed:
+                return
+        while coordinator.seal():
+            pass
+
+    def _timers(self, now: float) -> None:
+        coordinator, membership = self.coordinator, self.membership
+        due = coordinator.next_due()
+        if due is not None and due <= now:
+            coordinator.expire()
+        self.operations.expire()
+        if membership.next_due <= now:
+            for target, payload in membership.tick(now, self._turn.wall_ms):
+                self._out.control.append((target, payload))
+            self._watch_clock(now)
+        if changes := membership.changes():
+            self._on_membership(changes)
+        self.handoff.tick()
+        if now >= self._next_expiry:
+            self._next_expiry = now + EXPIRY_INTERVAL_S
+            self.statistics.expired_keys += self.store.expire_some(self._turn.wall_ms, keys_max=EXPIRED_PER_CYCLE_MAX)
+            if self._burying:
+                self._burying = self.store.bury()
+        if self._redraw_due:
+            self._redraw()
+
+    def _depart(self) -> turns.Departures:
+        turn, out, dispatcher = self._turn, self._out, self.dispatcher
+        if dispatcher.touched:
+            touched, dispatcher.touched = dispatcher.touched, []
+            for session in touched:
+                replies = session.flushed()
+                if replies:
+                    out.replies.append((session.id, replies))
+                if session.closing and not session.pending:
+                    out.deferred_closes.append(session.id)
+        for session in dispatcher.broken:
+            self._break_off(session)
+        dispatcher.broken.clear()
+        if turn.sections:
+            header = frames.pack_header(self.clock.last, self.cluster.ring.epoch, self.cluster.value_mark)
+            for peer, sections in turn.sections.items():
+                if peer in self._links:
+                    out.frames.append((peer, header + b"".join(sections)))
+            turn.sections.clear()
+        if out.control:
+            header = frames.pack_header(self.clock.last, self.cluster.ring.epoch, self.cluster.value_mark)
+            out.control = [
+                (peer, header + frames.pack_section(frames.GOSSIP, 0, payload)) for peer, payload in out.control if peer in self._links
+            ]
+        if turn.log:
+            self._append_log()
+        out.loads = self.parking.requests
+        self.parking.requests = []
+        out.events, turn.events = turn.events, []
+        self._after_log()
+        out.wake_at = self._next_wake()
+        self._out = turns.Departures()
+        return out
+
+    def _append_log(self) -> None:
+        turn, out = self._turn, self._out
+        out.log, turn.log = turn.log, []
+        self._log_bytes_since_freeze += sum(len(body) for _, body in out.log)
+        if turn.sync_each_turn:
+            out.sync = turn.number
+        else:
+            self._unsynced = True
+
+    def _after_log(self) -> None:
+        turn, out, settings, store = self._turn, self._out, self.settings, self.store
+        now = turn.now
+        if self._unsynced and now >= self._next_sync and settings.appendfsync == "everysec":
+            out.sync = turn.number
+            self._unsynced = False
+            self._next_sync = now + 1.0
+        if now >= self._next_confirm:
+            self._next_confirm = now + CONFIRM_INTERVAL_S
+            out.confirmed = not self.coordinator.in_flight_count()
+        if self._log_bytes_since_freeze > settings.memtable_size and store.frozen is None:
+            self._freeze_number += 1
+            self._log_bytes_since_freeze = 0
+            out.freeze = store.freeze(self._freeze_number, self.hints.changes())
+        if store.bounded and store.used_bytes > settings.maxmemory:
+            self.statistics.evicted_records_total += store.evict(settings.maxmemory, keep=self.parking.keys)
+            if store.used_bytes > settings.maxmemory and store.frozen is None and self._log_bytes_since_freeze > settings.maxmemory // 4:
+                self._log_bytes_since_freeze = settings.memtable_size + 1
+
+    def _next_wake(self) -> float:
+        wake = min(self.membership.next_due, self._next_expiry)
+        for due in (self.coordinator.next_due(), self.operations.next_due(), self.handoff.next_due()):
+            if due is not None and due < wake:
+                wake = due
+        if self.dispatcher.resumable:
+            wake = self._turn.now
+        return wake
+
+    # --- clients
+
+    def _open_client(self, client_id: int, address: str, local_address: str) -> None:
+        settings = self.settings
+        self.statistics.connections_received_total += 1
+        refusal = self._admission(address)
+        reader = RequestReader(
+            bulk_bytes_max=settings.proto_max_bulk_len, arguments_max=settings.proto_max_multibulk_len, authenticated=not settings.requirepass
+        )
+        session = Session(client_id, dispatcher=self.dispatcher, reader=reader, address=address, local_address=local_address)
+        if refusal is not None:
+            self.statistics.connections_rejected_total += 1
+            self._out.replies.append((client_id, [refusal]))
+            self._out.deferred_closes.append(client_id)
+            return
+        session.authenticated = not settings.requirepass
+        session.settle()
+        self.clients[client_id] = session
+
+    def _admission(self, address: str) -> bytes | None:
+        settings = self.settings
+        if len(self.clients) >= settings.maxclients:
+            return b"-ERR max number of clients reached\r\n"
+        if settings.protected_mode and not settings.requirepass and not is_loopback_peer(address):
+            return PROTECTED
+        return None
+
+    def _close_client(self, client_id: int) -> None:
+        session = self.clients.pop(client_id, None)
+        if session is not None:
+            session.closing = True
+            session.settle()
+            session.backlog.clear()
+            self._out.closes.append(client_id)
+
+    def _break_off(self, session: Session) -> None:
+        """Bytes that are no requests came: answer what came before them, then the error, then close."""
+        reader = session.reader
+        assert reader is not None
+        if session.id not in self.clients:
+            return
+        self.statistics.protocol_errors_total += 1
+        if reader.error is not None:
+            session.reply(reader.error.reply())
+        session.closing = True
+        session.settle()
+        replies = session.flushed()
+        if replies:
+            self._out.replies.append((session.id, replies))
+        if not session.pending:
+            self._out.deferred_closes.append(session.id)
+
+    def _stop(self, code: int) -> None:
+        self._out.stop = code
+
+    # --- members and routes
+
+    def _peer_closed(self, peer: NodeId, *, refused: bool) -> None:
+        now = self._turn.now
+        was_linked = peer in self._links
+        self._links.discard(peer)
+        self.membership.link_closed(peer, now, refused=refused)
+        if was_linked:
+            self._redraw()
+            self.coordinator.on_peer_closed(peer)
+            self.operations.on_peer_closed(peer)
+            self.handoff.on_peer_closed(peer)
+
+    def _on_membership(self, changes: list[Any]) -> None:
+        for change in changes:
+            self._turn.events.append(("notice", str(change)))
+        self._redraw_due = True
+
+    def _usable(self) -> frozenset[NodeId]:
+        membership = self.membership
+        return frozenset(node for node in self._links if membership.usable(node)) | {self.me}
+
+    def _redraw(self) -> None:
+        """Draw the routes anew."""
+        self._redraw_due = False
+        usable = self._usable()
+        value, ring = self.cluster.value, self.cluster.ring
+        view = View(
+            me=self.me,
+            usable=usable,
+            rebuilding=frozenset(node for node in usable if self.membership.application_value(node, "rebuilding")),
+            stale=frozenset(self.hints.rows),
+            sloppy=effective_sloppy(value),
+            handoff=self.settings.hinted_handoff,
+        )
+        quorum = effective_quorums(value, members=len(ring.members))
+        table = RouteTable(ring, view=view, quorum=quorum)
+        # Batches that this turn has opened belong to the old routes: they go out first.
+        while self.coordinator.seal():
+            pass
+        self.coordinator.use_routes(table, quorum)
+        self.coordinator.compensation.usable = usable - view.rebuilding
+        self.coordinator.compensation.sloppy = view.sloppy
+        self.coordinator.compensation.handoff = view.handoff
+        self.replica.holds = table.holds
+        self.handoff.usable = usable - {self.me}
+
+    def _on_cluster_change(self) -> None:
+        """The ring or the settings changed."""
+        settings, coordinator, store = self.settings, self.coordinator, self.store
+        self.context.ring = self.cluster.ring
+        coordinator.request_timeout_s = settings.request_timeout / 1000
+        coordinator.speculative_retry_s = settings.speculative_retry / 1000
+        self._turn.sync_each_turn = settings.appendfsync == "always"
+        self.dispatcher.in_flight_max = settings.client_in_flight_max
+        self.hints.bytes_max = settings.max_hints_size
+        self.handoff.window_s = float(settings.max_hint_window)
+        self.handoff.rate_min = float(settings.handoff_rate_min)
+        self.handoff.rate_max = float(settings.handoff_rate_max)
+        self.handoff.latency_target_s = settings.handoff_latency_target / 1000
+        self.membership.set_options(membership_options(settings), self._turn.now)
+        self.membership.publish("ring_epoch", self.cluster.ring.epoch)
+        self.membership.publish("ring_hash", self.cluster.ring.digest())
+        self.membership.publish("value_mark", f"{self.cluster.value_mark:016x}")
+        store.bound(settings.maxmemory)
+        floor = self.cluster.value.flush_floor.to_bytes(8)
+        if self.cluster.value.flush_floor and floor > store.floor:
+            store.raise_floor(floor, highest=self.clock.last.to_bytes(8))
+            self._burying = True
+            self._out.purge_below = floor
+        self._redraw_due = True
+
+    def _watch_clock(self, now: float) -> None:
+        skew = self.membership.clock_skew_ms(self._turn.wall_ms, now)
+        limit = self.settings.max_clock_skew
+        was = self.coordinator.skew_ms
+        self.coordinator.skew_ms = skew if limit and skew is not None and abs(skew) > limit else None
+        if (was is None) != (self.coordinator.skew_ms is None):
+            text = "no longer" if was is not None else "now"
+            self._turn.events.append(("warning", f"this node's clock is {text} too far from its peers' (by {skew} ms)"))
+
+    def _on_pressure(self, free_disk_bytes: int, *, stalled: bool) -> None:
+        low = bool(self.settings.min_free_disk) and free_disk_bytes < self.settings.min_free_disk
+        reason = "the disk is nearly full (min-free-disk)" if low else ""
+        if reason != self.replica.writes_disabled:
+            self._turn.events.append(("warning", reason or "the disk has room again"))
+        self.replica.writes_disabled = reason
+
+    def scan_tables(self, partition: int, first_hash: int, limit: int, then: Any) -> None:
+        """Ask the shell for rows of the tables; `then(rows, next_hash)` gets them in a later turn."""
+        token = self._turn.next_sequence()
+        self._scans[token] = then
+        self._out.scans.append((token, partition, first_hash, limit))
+
+    def _internal_error(self, error: Exception) -> None:
+        self.dispatcher.internal_error(error)

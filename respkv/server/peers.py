@@ -1,0 +1,128 @@
+"""What arrives from other nodes: each frame's header is checked, then every section goes to its machine. Pure.
+
+Rule 1: every frame's clock is absorbed, and every frame is a sign of life.
+Rule 2: a request of a node that knows another ring is refused before it does anything; whoever is behind fetches the ring.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from respkv.coordinator.replica import Replica, decode_keys
+from respkv.errors import PeerProtocolError
+from respkv.transport import frames
+
+if TYPE_CHECKING:
+    from respkv.coordinator.coordinator import Coordinator
+    from respkv.coordinator.operations import Operations
+    from respkv.transport.turn import Turn
+    from respkv.ids import NodeId
+    from respkv.membership.gossip import Membership
+    from respkv.repair.handoff import Handoff
+    from respkv.server.cluster import ClusterState
+    from respkv.versions.clock import HybridClock
+
+_decode_numbers = msgspec.msgpack.Decoder(list[int]).decode
+CLOCK_AHEAD_MAX_MS = 3_600_000 * 24
+"""A stamp this far in the future comes from no working node, and absorbing it would spoil every clock for good."""
+
+_NEEDS_EPOCH = frozenset((frames.WRITE, frames.STAND_IN, frames.READ, frames.READ_STAND_IN))
+
+
+class Peers:
+    """Takes the frames of all peers."""
+
+    __slots__ = ("_clock", "_cluster", "_coordinator", "_handlers", "_handoff", "_membership", "_operations", "_replica", "_turn", "frames_total")
+
+    def __init__(
+        self,
+        *,
+        turn: Turn,
+        clock: HybridClock,
+        membership: Membership,
+        coordinator: Coordinator,
+        operations: Operations,
+        replica: Replica,
+        handoff: Handoff,
+        cluster: ClusterState,
+    ) -> None:
+        """The machines that sections go to."""
+        self._turn = turn
+        self._clock = clock
+        self._membership = membership
+        self._coordinator = coordinator
+        self._operations = operations
+        self._replica = replica
+        self._handoff = handoff
+        self._cluster = cluster
+        self.frames_total = 0
+        self._handlers: dict[int, Callable[[NodeId, int, bytes], None]] = {
+            frames.WRITE: replica.write,
+            frames.WRITE_ACK: self._on_write_ack,
+            frames.WRITE_ACK_NEWER: self._on_write_newer,
+            frames.STAND_IN: replica.stand_in,
+            frames.READ: lambda peer, sequence, body: replica.read(peer, sequence, body, stand_in=False),
+            frames.READ_STAND_IN: lambda peer, sequence, body: replica.read(peer, sequence, body, stand_in=True),
+            frames.RECORDS: lambda peer, sequence, body: coordinator.on_records(peer, sequence, decode_keys(body)),
+            frames.REQUEST: operations.on_request,
+            frames.RESULT: operations.on_result,
+            frames.GOSSIP: self._on_gossip,
+            frames.REPAIR: replica.repair,
+            frames.REFUSED: self._on_refused,
+            frames.CLUSTER_VALUE: cluster.on_value,
+            frames.RING: cluster.on_ring,
+        }
+
+    def receive(self, peer: NodeId, frame: bytes) -> None:
+        """One frame. Raises PeerProtocolError: then the link is to be closed."""
+        self.frames_total += 1
+        turn = self._turn
+        stamp, epoch, value_mark = frames.unpack_header(frame)
+        if stamp > self._clock.last:
+            if (stamp >> 16) > turn.wall_ms + CLOCK_AHEAD_MAX_MS:
+                msg = f"its clock is {(stamp >> 16) - turn.wall_ms} ms ahead"
+                raise PeerProtocolError(msg)
+            self._clock.last = stamp
+        self._membership.heard(peer, turn.now)
+        cluster = self._cluster
+        if value_mark != cluster.value_mark:
+            cluster.on_other_value(peer, value_mark)
+        same_ring = epoch == cluster.ring.epoch
+        if not same_ring:
+            cluster.on_other_epoch(peer, epoch)
+        handlers = self._handlers
+        for kind, sequence, body in frames.sections(frame):
+            if not same_ring and kind in _NEEDS_EPOCH:
+                turn.post(peer, frames.REFUSED, sequence, b"another ring epoch")
+                continue
+            handler = handlers.get(kind)
+            if handler is None:
+                msg = f"unknown section {kind}"
+                raise PeerProtocolError(msg)
+            handler(peer, sequence, body)
+
+    def _numbers(self, body: bytes) -> list[int]:
+        try:
+            return _decode_numbers(body)
+        except msgspec.MsgspecError as error:
+            raise PeerProtocolError(str(error)) from None
+
+    def _on_write_ack(self, peer: NodeId, sequence: int, body: bytes) -> None:
+        sequences = self._numbers(body)
+        self._coordinator.on_write_ack(peer, sequences)
+        self._handoff.on_ack(peer, sequences)
+
+    def _on_write_newer(self, peer: NodeId, sequence: int, body: bytes) -> None:
+        self._coordinator.on_write_newer(peer, sequence, self._numbers(body))
+
+    def _on_refused(self, peer: NodeId, sequence: int, body: bytes) -> None:
+        self._turn.events.append(("notice", f"{peer[:8]} refused a request: {body[:100].decode('utf-8', 'replace')}"))
+        self._coordinator.on_refused(peer, sequence)
+        self._handoff.on_refused(peer, sequence)
+
+    def _on_gossip(self, peer: NodeId, sequence: int, body: bytes) -> None:
+        for target, payload in self._membership.receive(peer, body, self._turn.now):
+            self._turn.post(target, frames.GOSSIP, 0, payload)

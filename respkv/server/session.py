@@ -1,0 +1,247 @@
+"""One client's connection: commands in, replies out, both in their order. Pure.
+
+Rule 1: replies leave in the order of the commands, and so do effects on one key. A command whose key an earlier,
+unfinished command of this connection touches waits, and with it all that come behind it.
+Rule 2: a plain GET or SET touches no generator, closure, dataclass or exception on its way.
+Rule 3: an error of one command is its reply; only bytes that are no requests close the connection.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from respkv.commands.context import Client, Request
+from respkv.commands.table import TABLE, Command, Where, find
+from respkv.errors import AuthenticationRequiredError, ClientError
+from respkv.resp.reader import RequestReader
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from respkv.server.dispatch import Dispatcher
+
+NAME_SHOWN_MAX = 128
+ARGUMENTS_SHOWN_BYTES_MAX = 128
+RESUMED_AT_ONCE = 64
+
+
+class Session(Client):
+    """A client and what it waits for."""
+
+    __slots__ = ("_barrier", "_dispatcher", "_touched", "on_flush", "reader")
+
+    def __init__(self, client_id: int, *, dispatcher: Dispatcher, reader: RequestReader | None, address: str, local_address: str) -> None:
+        """`reader` is None for the commands of a transaction: they come parsed."""
+        super().__init__(client_id, address=address, local_address=local_address, now=dispatcher.context.turn.now)
+        self._dispatcher = dispatcher
+        self.reader = reader
+        self._touched = False
+        self._barrier = False
+        self.on_flush: Callable[[list[bytes]], None] | None = None
+        """Who gets the replies where there is no socket."""
+
+    def receive(self, data: bytes) -> None:
+        """Bytes of the client."""
+        reader = self.reader
+        assert reader is not None
+        commands = reader.feed(data)
+        self.last_active = self._dispatcher.context.turn.now
+        if commands:
+            self.enqueue(commands)
+        if reader.error is not None or reader.cross_protocol:
+            self._dispatcher.protocol_error(self)
+
+    def enqueue(self, commands: list[list[bytes]]) -> None:
+        """Begin commands, behind those that wait already."""
+        if self.backlog:
+            self.backlog.extend(commands)
+            return
+        begun = self.run(commands)
+        if begun < len(commands):
+            self.backlog.extend(commands[begun:])
+
+    def run(self, commands: list[list[bytes]]) -> int:
+        """Begin commands until one has to wait. Returns how many were begun."""
+        dispatcher = self._dispatcher
+        coordinator, in_flight_max = dispatcher.coordinator, dispatcher.in_flight_max
+        set_command, get_command = dispatcher.set_command, dispatcher.get_command
+        out, pending, table = self.out, self.pending, TABLE
+        set_plain, get_plain, hot = coordinator.set_plain, coordinator.get_plain, coordinator.store.resident
+        sets = gets = 0
+        self._touch()
+        for position, arguments in enumerate(commands):
+            command = table.get(arguments[0])
+            if len(pending) >= in_flight_max:
+                break
+            if self.usual and hot and (command is set_command or command is get_command) and not self._barrier:
+                is_set = command is set_command
+                if len(arguments) == (3 if is_set else 2):
+                    key = arguments[1]
+                    if pending and (key in self.mutating or (is_set and key in self.reading)):
+                        break
+                    try:
+                        if is_set:
+                            sets += 1
+                            reply = set_plain(self, key, arguments[2])
+                        else:
+                            gets += 1
+                            reply = get_plain(self, key)
+                    except ClientError as error:
+                        reply = dispatcher.failed(command, error)  # type: ignore[arg-type]
+                    if reply is not None:
+                        if pending:
+                            pending.append([reply])
+                        else:
+                            out.append(reply)
+                    continue
+            if not self._begin(command or find(arguments[0]), arguments):
+                break
+            out = self.out
+        else:
+            position = len(commands)
+        dispatcher.count_plain(sets, gets)
+        self.total_commands += position
+        return position
+
+    def _touch(self) -> None:
+        if not self._touched:
+            self._touched = True
+            self._dispatcher.touched.append(self)
+
+    def flushed(self) -> list[bytes]:
+        """The replies that can leave now; the session is no longer among those touched in this turn."""
+        self._touched = False
+        out = self.out
+        if self.on_flush is not None:
+            self.on_flush(out)
+            return []
+        self.out = []
+        return out
+
+    def _begin(self, command: Command | None, arguments: list[bytes]) -> bool:
+        """Begin one command that is out of the usual. Returns False if it has to wait."""
+        if self._barrier:
+            return False
+        if self.closing:
+            return True
+        dispatcher = self._dispatcher
+        dispatcher.context.statistics.commands_total += 1
+        try:
+            command = self._resolve(command, arguments)
+            self.last_command = command.shown_name
+            if self.transaction is not None and "no-multi" not in command.flags:
+                self.transaction.append((command, arguments))
+                self.reply(b"+QUEUED\r\n")
+                return True
+            keys = command.keys.of(arguments)
+            if self.pending and self._must_wait(command, keys):
+                dispatcher.context.statistics.commands_total -= 1
+                return False
+            self._carry_out(command, arguments, keys)
+        except ClientError as error:
+            if self.transaction is not None:
+                self.transaction_failed = True
+            self.reply(dispatcher.failed(command, error))
+        except Exception as error:  # noqa: BLE001 - one command's bug must not stop the node; it is logged and answered
+            self.reply(dispatcher.internal_error(error))
+        return True
+
+    def _resolve(self, command: Command | None, arguments: list[bytes]) -> Command:
+        if command is None:
+            raise unknown_command(arguments)
+        if command.subcommands and len(arguments) > 1:
+            found = command.subcommands.get(arguments[1].upper())
+            if found is None:
+                name = arguments[1][:NAME_SHOWN_MAX].decode("utf-8", "surrogateescape")
+                msg = f"unknown subcommand '{name}'. Try {command.name} HELP."
+                raise ClientError(msg)
+            command = found
+        if not command.accepts(len(arguments)):
+            msg = f"wrong number of arguments for '{command.shown_name}' command"
+            raise ClientError(msg)
+        if not self.authenticated and "no-auth" not in command.flags:
+            msg = "Authentication required."
+            raise AuthenticationRequiredError(msg)
+        return command
+
+    def _must_wait(self, command: Command, keys: list[bytes]) -> bool:
+        if not keys:
+            return "fast" not in command.flags or command.where is not Where.HERE
+        if command.is_write:
+            return not (self.mutating.isdisjoint(keys) and self.reading.isdisjoint(keys))
+        return not self.mutating.isdisjoint(keys)
+
+    def _carry_out(self, command: Command, arguments: list[bytes], keys: list[bytes]) -> None:
+        quorum = self.quorum
+        dispatcher = self._dispatcher
+        request = Request(dispatcher.context, arguments, client=self, resp=self.resp, quorum=quorum)
+        result = dispatcher.start(command, request, keys)
+        if isinstance(result, bytes):
+            command.statistics.calls += 1
+            self.reply(result)
+        elif result is not None:
+            self._wait_for(command, result, keys)
+
+    def _wait_for(self, command: Command, cell: list[Any], keys: list[bytes]) -> None:
+        """A reply that is to come: `cell` is filled by whoever makes it."""
+        if cell[0] is not None:
+            self.reply(cell[0])
+            return
+        self.pending.append(cell)
+        if not keys:
+            self._barrier = True
+        elif command.is_write:
+            self.mutating.update(keys)
+        else:
+            self.reading.update(keys)
+
+    def reply(self, reply: bytes) -> None:
+        """Queue a reply behind those that are still to come."""
+        if self.reply_mode != "on":
+            if self.reply_mode == "skip":
+                self.reply_mode = "on"
+                self.settle()
+            return
+        if self.pending:
+            self.pending.append([reply])
+        else:
+            self.out.append(reply)
+
+    def drain(self) -> None:
+        """Some of the pending replies have come: pass on what is first in line, and go on with the backlog."""
+        pending, out = self.pending, self.out
+        while pending and (reply := pending[0][0]) is not None:
+            pending.popleft()
+            out.append(reply)
+        if not self._touched:
+            self._touched = True
+            self._dispatcher.touched.append(self)
+        if not pending:
+            self._barrier = False
+            if self.reading:
+                self.reading.clear()
+            if self.mutating:
+                self.mutating.clear()
+        if self.backlog:
+            self._dispatcher.resumable.append(self)
+
+    def resume(self) -> None:
+        """Go on with the commands that had to wait."""
+        backlog = self.backlog
+        while backlog:
+            commands = [backlog.popleft() for _ in range(min(RESUMED_AT_ONCE, len(backlog)))]
+            begun = self.run(commands)
+            if begun < len(commands):
+                backlog.extendleft(reversed(commands[begun:]))
+                break
+
+
+def unknown_command(arguments: list[bytes]) -> ClientError:
+    """The error of Redis for a name that is none."""
+    name = arguments[0][:NAME_SHOWN_MAX].decode("utf-8", "surrogateescape")
+    shown = ""
+    for argument in arguments[1:]:
+        if len(shown) >= ARGUMENTS_SHOWN_BYTES_MAX:
+            break
+        shown += "'" + argument[: ARGUMENTS_SHOWN_BYTES_MAX - len(shown)].decode("utf-8", "surrogateescape") + "' "
+    return ClientError(f"unknown command '{name}', with args beginning with: {shown}")

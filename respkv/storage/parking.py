@@ -1,0 +1,75 @@
+"""Requests whose keys are not in memory wait here, in their order, until the tables have told. Pure.
+
+Rule: requests on one key run in the order in which they arrived, whether the key is in memory or not.
+So whoever touches a key for which somebody waits, waits behind it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from respkv.storage.store import Store
+
+
+class _Parked:
+    __slots__ = ("action", "keys", "missing")
+
+    def __init__(self, keys: Sequence[bytes], action: Callable[[], None], missing: int) -> None:
+        self.keys = keys
+        self.action = action
+        self.missing = missing
+
+
+class Parking:
+    """A queue of requests in front of cold keys. It is empty while everything is in memory."""
+
+    __slots__ = ("_loading", "_queue", "_store", "_token", "keys", "requests")
+
+    def __init__(self, store: Store) -> None:
+        """`keys` maps each key that somebody waits for to the number of those who do; `requests` are the loads to ask for."""
+        self._store = store
+        self._queue: deque[_Parked] = deque()
+        self._loading: dict[int, tuple[_Parked, list[tuple[int, bytes]]]] = {}
+        self._token = 0
+        self.keys: dict[bytes, int] = {}
+        self.requests: list[tuple[int, list[tuple[int, bytes]]]] = []
+
+    def when_loaded(self, keys: Sequence[bytes], action: Callable[[], None]) -> None:
+        """Run an action once all these keys are in memory: now, if they are and nobody waits for them."""
+        cold = self._store.cold(keys)
+        if not cold and self.keys.keys().isdisjoint(keys):
+            action()
+            return
+        parked = _Parked(keys, action, len(cold))
+        for key in keys:
+            self.keys[key] = self.keys.get(key, 0) + 1
+        self._queue.append(parked)
+        if cold:
+            self._token += 1
+            self._loading[self._token] = (parked, cold)
+            self.requests.append((self._token, cold))
+
+    def is_clear(self, key: bytes, partition: int) -> bool:
+        """Whether a key is in memory and nobody waits for it."""
+        return key in self._store.shards[partition] and key not in self.keys
+
+    def loaded(self, token: int, found: Sequence[bytes | None]) -> None:
+        """Take in what the tables hold, and run those whose turn has come."""
+        parked, cold = self._loading.pop(token)
+        for (partition, key), record in zip(cold, found, strict=True):
+            self._store.loaded(partition, key, record)
+        parked.missing = 0
+        while self._queue and not self._queue[0].missing:
+            first = self._queue.popleft()
+            for key in first.keys:
+                left = self.keys[key] - 1
+                if left:
+                    self.keys[key] = left
+                else:
+                    del self.keys[key]
+            first.action()
+
+    def __len__(self) -> int:
+        """How many requests wait."""
+        return len(self._queue)

@@ -1,0 +1,291 @@
+"""The records in memory: one dictionary a partition, and which of them the tables lack. Pure.
+
+Rule 1: a record is only ever merged into a key that is in memory, or known to be absent. Whoever holds a key
+that is neither loads it first (`cold`), so nothing here ever shows or writes an older version.
+Rule 2: what the tables lack is never dropped from memory: `maxmemory` bounds memory, it evicts no data.
+Rule 3: one dictionary a partition keeps each resize, copy and drop far below a millisecond.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from respkv.placement.slots import key_slot, partition_shift
+from respkv.versions.records import ABSENT, TOMBSTONE, VALUE, VALUE_EXPIRING, expiry_of, holds_value, without_expired_value
+
+Row = tuple[int, bytes, bytes | None]
+"""(partition, key, record; None: delete)."""
+
+BATCH_ROWS = 500
+#: What a key costs beside its own bytes and those of its record: two object headers and a share of the dictionary.
+ENTRY_OVERHEAD_BYTES = 33 + 33 + 100
+
+
+class Freeze:
+    """The part of memory that goes to the tables while the next part fills."""
+
+    __slots__ = ("_extra", "_keys", "_store", "number")
+
+    def __init__(self, store: Store, keys: list[set[bytes]], extra: list[Row], number: int) -> None:
+        """`extra` are rows that are not records of keys, such as hint rows."""
+        self._store = store
+        self._keys = keys
+        self._extra = extra
+        self.number = number
+
+    def holds(self, partition: int, key: bytes) -> bool:
+        """Whether the key is among those whose way to the tables is not confirmed."""
+        return key in self._keys[partition]
+
+    def batches(self) -> Iterator[list[Row]]:
+        """Rows in lists of at most `BATCH_ROWS`, in order of partitions.
+
+        Each row is what memory holds at that moment: it may be newer than the freeze, never older.
+        """
+        for start in range(0, len(self._extra), BATCH_ROWS):
+            yield self._extra[start : start + BATCH_ROWS]
+        batch: list[Row] = []
+        for partition, keys in enumerate(self._keys):
+            if not keys:
+                continue
+            shard = self._store.shards[partition]
+            for key in keys:
+                record = shard.get(key, ABSENT)
+                batch.append((partition, key, record or None))
+                if len(batch) >= BATCH_ROWS:
+                    yield batch
+                    batch = []
+                    shard = self._store.shards[partition]
+        if batch:
+            yield batch
+
+
+class Store:
+    """Records by partition and key, with counts of live keys."""
+
+    __slots__ = ("_expiry_cursor", "_graveyard", "_victim", "bounded", "dirty", "floor", "frozen", "live", "resident", "shards", "shift", "used_bytes", "volatile")
+
+    def __init__(self, *, ring_size: int) -> None:
+        """An empty store: everything there is, is in memory (`resident`)."""
+        self.shift = partition_shift(ring_size)
+        self.shards: list[dict[bytes, bytes]] = [{} for _ in range(ring_size)]
+        self.dirty: list[set[bytes]] = [set() for _ in range(ring_size)]
+        self.live: list[int] = [0] * ring_size
+        """Keys that hold a value, by partition, whether in memory or not."""
+        self.volatile: list[set[bytes]] = [set() for _ in range(ring_size)]
+        """Keys in memory with an expiry, by partition."""
+        self.frozen: Freeze | None = None
+        self.resident = True
+        """Whether a key that is not in memory does not exist."""
+        self.bounded = False
+        """Whether `used_bytes` is kept."""
+        self.used_bytes = 0
+        self.floor = ABSENT
+        """Records below this stamp (8 bytes) do not exist: FLUSHALL."""
+        self._victim = 0
+        self._expiry_cursor = 0
+        self._graveyard: list[dict[bytes, bytes]] = []
+
+    def partition(self, key: bytes) -> int:
+        """The partition of a key."""
+        return key_slot(key) >> self.shift
+
+    def get(self, key: bytes) -> bytes:
+        """The record of a key that is in memory or known to be absent; ABSENT if there is none."""
+        record = self.shards[key_slot(key) >> self.shift].get(key, ABSENT)
+        return record if record >= self.floor else ABSENT
+
+    def merge(self, partition: int, key: bytes, record: bytes) -> bool:
+        """Merge a record into a key. Returns whether another version that was held already wins over it."""
+        shard = self.shards[partition]
+        old = shard.get(key)
+        if old is None or record > old:
+            if record < self.floor:
+                return True
+            shard[key] = record
+            self.dirty[partition].add(key)
+            if not old or old[16] != VALUE or record[16] != VALUE:
+                self._recount(partition, key, old or ABSENT, record)
+            if self.bounded:
+                self.used_bytes += len(record) - (len(old) if old is not None else -len(key) - ENTRY_OVERHEAD_BYTES)
+            return False
+        return old != record
+
+    def merge_pairs(self, pairs: Sequence[bytes]) -> list[int]:
+        """Merge [key, record, key, record, ...]. Returns the indices (of pairs) that another version wins over."""
+        newer: list[int] = []
+        merge, shift = self.merge, self.shift
+        items = iter(pairs)
+        for index, (key, record) in enumerate(zip(items, items, strict=True)):
+            if merge(key_slot(key) >> shift, key, record):
+                newer.append(index)
+        return newer
+
+    def _recount(self, partition: int, key: bytes, old: bytes, new: bytes) -> None:
+        self.live[partition] += holds_value(new) - holds_value(old)
+        if new and new[16] == VALUE_EXPIRING and expiry_of(new) is not None and holds_value(new):
+            self.volatile[partition].add(key)
+        elif old and old[16] == VALUE_EXPIRING:
+            self.volatile[partition].discard(key)
+
+    # --- what is not in memory
+
+    def cold(self, keys: Iterable[bytes]) -> list[tuple[int, bytes]]:
+        """(partition, key) of those that only the tables can tell about."""
+        if self.resident:
+            return []
+        missing = []
+        for key in keys:
+            partition = key_slot(key) >> self.shift
+            if key not in self.shards[partition]:
+                missing.append((partition, key))
+        return missing
+
+    def loaded(self, partition: int, key: bytes, record: bytes | None) -> None:
+        """Take in what the tables hold of a key. It is already counted."""
+        shard = self.shards[partition]
+        if key in shard:
+            return
+        if record is None or record < self.floor:
+            record = ABSENT
+        shard[key] = record
+        self.used_bytes += len(key) + len(record) + ENTRY_OVERHEAD_BYTES
+        if record and record[16] == VALUE_EXPIRING and expiry_of(record) is not None and holds_value(record):
+            self.volatile[partition].add(key)
+
+    def warm(self, partition: int, key: bytes, record: bytes, *, memory_bytes_max: int) -> None:
+        """Take in a row of the tables at start, after the log was replayed: count it, and keep it while there is room."""
+        if record < self.floor:
+            return
+        shard = self.shards[partition]
+        held = shard.get(key)
+        if held is not None:
+            if record > held:
+                shard[key] = record
+                self._recount(partition, key, held, record)
+            return
+        if memory_bytes_max and self.used_bytes > memory_bytes_max:
+            self.resident = False
+            self.live[partition] += holds_value(record)
+            return
+        shard[key] = record
+        self.used_bytes += len(key) + len(record) + ENTRY_OVERHEAD_BYTES
+        self._recount(partition, key, ABSENT, record)
+
+    def bound(self, memory_bytes_max: int) -> None:
+        """Begin or cease to count bytes, when `maxmemory` changes."""
+        if memory_bytes_max and not self.bounded:
+            self.used_bytes = sum(len(key) + len(record) + ENTRY_OVERHEAD_BYTES for shard in self.shards for key, record in shard.items())
+        self.bounded = bool(memory_bytes_max)
+
+    def evict(self, memory_bytes_max: int, *, keep: dict[bytes, int], partitions_max: int = 8) -> int:
+        """Drop records that the tables have, partition by partition, until memory fits. Returns how many.
+
+        `keep` holds keys that a parked request waits for.
+        """
+        dropped = 0
+        for _ in range(partitions_max):
+            if self.used_bytes <= memory_bytes_max:
+                break
+            partition = self._victim
+            self._victim = (partition + 1) % len(self.shards)
+            shard, dirty, frozen = self.shards[partition], self.dirty[partition], self.frozen
+            for key in [
+                key for key in shard if key not in dirty and key not in keep and (frozen is None or not frozen.holds(partition, key))
+            ]:
+                record = shard.pop(key)
+                self.used_bytes -= len(key) + len(record) + ENTRY_OVERHEAD_BYTES
+                dropped += 1
+        if dropped:
+            self.resident = False
+        return dropped
+
+    # --- to the tables
+
+    def freeze(self, number: int, extra: list[Row]) -> Freeze:
+        """Freeze what the tables lack. Only one part may be frozen at a time."""
+        assert self.frozen is None
+        self.frozen = Freeze(self, self.dirty, extra, number)
+        self.dirty = [set() for _ in self.shards]
+        return self.frozen
+
+    def flushed(self, number: int) -> None:
+        """The frozen part is in the tables."""
+        assert self.frozen is not None
+        assert self.frozen.number == number
+        self.frozen = None
+
+    def forget(self, partition: int, key: bytes) -> None:
+        """Drop a copy that this node held for another one."""
+        shard = self.shards[partition]
+        old = shard.get(key)
+        if old is None and self.resident:
+            return
+        if old:
+            self._recount(partition, key, old, ABSENT)
+        shard[key] = ABSENT
+        self.dirty[partition].add(key)
+
+    # --- expiry and FLUSHALL
+
+    def expire_some(self, now_ms: int, *, keys_max: int) -> int:
+        """Drop the bytes of some records that have expired; their versions stay. Returns how many."""
+        expired = looked = 0
+        for _ in range(len(self.shards)):
+            partition = self._expiry_cursor
+            names = self.volatile[partition]
+            self._expiry_cursor = (partition + 1) % len(self.shards)
+            if not names:
+                continue
+            shard = self.shards[partition]
+            for key in list(names):
+                old = shard.get(key)
+                if old is None or old[16:17] != b"\x02":
+                    names.discard(key)
+                    continue
+                new = without_expired_value(old, now_ms)
+                if new is not old:
+                    shard[key] = new
+                    self.dirty[partition].add(key)
+                    self._recount(partition, key, old, new)
+                    names.discard(key)
+                    if self.bounded:
+                        self.used_bytes += len(new) - len(old)
+                    expired += 1
+            looked += len(names) + 1
+            if looked >= keys_max:
+                break
+        return expired
+
+    def raise_floor(self, floor: bytes, *, highest: bytes) -> None:
+        """Forget every record below `floor`. `highest` is the highest stamp this node may hold."""
+        if floor <= self.floor:
+            return
+        self.floor = floor
+        survivors: list[list[tuple[bytes, bytes]]] = []
+        if highest > floor:
+            survivors = [[item for item in shard.items() if item[1] >= floor] for shard in self.shards]
+        self._graveyard.extend(self.shards)
+        count = len(self.shards)
+        self.shards = [{} for _ in range(count)]
+        self.live = [0] * count
+        self.volatile = [set() for _ in range(count)]
+        self.used_bytes = 0
+        for partition, items in enumerate(survivors):
+            for key, record in items:
+                self.merge(partition, key, record)
+        self.resident = self.resident or highest <= floor
+
+    def bury(self, shards_max: int = 16) -> bool:
+        """Free some of what FLUSHALL left behind; freeing a million records at once would stop the node."""
+        del self._graveyard[-shards_max:]
+        return bool(self._graveyard)
+
+    def visible_keys(self, partition: int, now_ms: int) -> list[bytes]:
+        """The visible keys of a partition that are in memory."""
+        floor = self.floor
+        return [
+            key
+            for key, record in self.shards[partition].items()
+            if record and record[16] != TOMBSTONE and record >= floor and (record[16] == VALUE or without_expired_value(record, now_ms) is record and holds_value(record))
+        ]

@@ -1,0 +1,54 @@
+"""What the machines of a node share during a turn: the time, and the effects that they add up. Pure."""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Callable
+
+from respkv.ids import NodeId
+from respkv.transport.frames import pack_section
+
+SEQUENCE_MODULUS = 1 << 32
+
+
+class Turn:
+    """The present turn. One object, reused."""
+
+    __slots__ = ("events", "held", "log", "now", "number", "sections", "sequence", "sync_each_turn", "wall_ms")
+
+    def __init__(self) -> None:
+        """Before the first turn."""
+        self.now = 0.0
+        self.wall_ms = 0
+        self.number = 0
+        self.log: list[tuple[int, bytes]] = []
+        self.sections: defaultdict[NodeId, list[bytes]] = defaultdict(list)
+        """For each peer the packed sections of this turn's frame, in order."""
+        self.events: list[tuple[str, str]] = []
+        """(level, sentence) for the node's log file."""
+        self.sequence = 0
+        self.sync_each_turn = False
+        """`appendfsync always`: nothing of a turn counts before its log is durable."""
+        self.held: deque[tuple[int, Callable[[], None]]] = deque()
+        """(turn number, action): what waits for the log of that turn to be durable."""
+
+    def next_sequence(self) -> int:
+        """A fresh sequence number for a request to peers."""
+        self.sequence = (self.sequence + 1) % SEQUENCE_MODULUS
+        return self.sequence
+
+    def post(self, peer: NodeId, kind: int, sequence: int, body: bytes) -> None:
+        """Add a section to this turn's frame for a peer."""
+        self.sections[peer].append(pack_section(kind, sequence, body))
+
+    def when_logged(self, action: Callable[[], None]) -> None:
+        """Run an action once what this turn appends is in the log at the level of `appendfsync`."""
+        if self.sync_each_turn:
+            self.held.append((self.number, action))
+        else:
+            action()
+
+    def durable(self, number: int) -> None:
+        """The log of all turns up to `number` is durable."""
+        while self.held and self.held[0][0] <= number:
+            self.held.popleft()[1]()
