@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 DELTA_BYTES = 96
 ITEM_BYTES = 24
+HEARTBEAT_OUTBID_MAX = HEARTBEAT_MAX // 2
+"""Above this a false claim is outbid by a new generation, so that the count of heartbeats never ends."""
 
 
 class News:
@@ -132,11 +134,14 @@ class Reconciler:
         Without this the others would take all that this node says for old.
         """
         me = self._me
-        if (generation, heartbeat) <= (me.generation, me.heartbeat) and (generation < me.generation or state_version <= me.state_version):
+        if generation < me.generation or (generation == me.generation and heartbeat <= me.heartbeat and state_version <= me.state_version):
             return
-        if generation > me.generation or state_version > me.state_version:
-            me.generation = min(generation + 1, GENERATION_MAX)
-        me.heartbeat = min(max(me.heartbeat, heartbeat) + 1, HEARTBEAT_MAX)
+        if generation == me.generation and state_version <= me.state_version and heartbeat < HEARTBEAT_OUTBID_MAX:
+            me.heartbeat = heartbeat + 1
+        elif generation < GENERATION_MAX:
+            me.generation = generation + 1
+        else:
+            return  # nothing is above this claim; frames still show that the node lives
         self.outbid_total += 1
 
 

@@ -277,11 +277,65 @@ def test_a_node_outbids_what_others_hold_of_it() -> None:
     machine.receive(PEER, encode(Digest(EPOCH_MS, [(short(ME), future, 1000, 7)], [])), 0.0)
     own = machine.members(0.0)[0]
     assert own.generation == future + 1
-    assert own.heartbeat > 1000
     assert machine.statistics().outbid_total == 1
     reply = reply_to(machine, Digest(EPOCH_MS, [(short(ME), future, 1000, 7)], []), source=PEER)
     assert reply.deltas[0].generation == future + 1
     assert machine.statistics().outbid_total == 1
+
+
+@pytest.mark.parametrize(("heartbeat", "state_version"), [(2**53, 0), (5, 4)])
+def test_a_false_claim_that_leaves_no_room_is_outbid_by_a_new_generation(heartbeat: int, state_version: int) -> None:
+    machine = make()
+    machine.receive(PEER, encode(Digest(EPOCH_MS, [(short(ME), EPOCH_MS, heartbeat, state_version)], [])), 0.0)
+    own = machine.members(0.0)[0]
+    assert own.generation == EPOCH_MS + 1
+    assert own.heartbeat == 1
+
+
+def test_what_others_pass_on_revives_only_when_it_is_clearly_later_than_the_verdict() -> None:
+    machine = make()
+    machine.link_opened(PEER, 0.0)
+
+    def pass_on(heartbeat: int, now: float) -> None:
+        machine.receive(OTHER, encode(Digest(EPOCH_MS, [(short(PEER), 7, heartbeat, 0)], [])), now)
+
+    machine.receive(PEER, encode(Deltas(EPOCH_MS, [Delta(bytes.fromhex(PEER), 7, 10, 0, 0, ("10.0.0.1", 7001, 17001, ""), [])])), 0.0)
+    for step in range(10):
+        machine.tick(step * 0.2, EPOCH_MS)
+    machine.link_closed(PEER, 2.0, refused=True)
+    for step in range(10, 15):
+        machine.tick(step * 0.2, EPOCH_MS)
+    assert machine.state_of(PEER) is MemberState.DOWN
+    for heartbeat in range(11, 16):
+        pass_on(heartbeat, 3.0)  # these were on their way when it died
+        assert machine.state_of(PEER) is MemberState.DOWN
+    pass_on(16, 3.1)
+    assert machine.state_of(PEER) is MemberState.SUSPECT
+    assert not machine.usable(PEER)
+
+
+def test_a_node_that_slept_speaks_to_everybody_when_it_wakes() -> None:
+    machine = make(count=20)
+    for index in range(1, 20):
+        machine.link_opened(address_of(index).node, 0.0)
+    assert len(machine.tick(0.0, EPOCH_MS)) == 19  # greetings
+    assert len(machine.tick(0.2, EPOCH_MS)) == 3
+    assert len(machine.tick(2.4, EPOCH_MS)) == 19
+    assert len({node for node, _ in machine.tick(2.6, EPOCH_MS)}) == 3
+
+
+def test_every_peer_is_spoken_to_in_bounded_time() -> None:
+    machine = make(count=20)
+    for index in range(1, 20):
+        machine.link_opened(address_of(index).node, 0.0)
+    machine.tick(0.0, EPOCH_MS)
+    spoken: list[set[str]] = []
+    for step in range(1, 60):
+        for index in range(1, 20):
+            machine.heard(address_of(index).node, step * 0.2)
+        spoken.append({node for node, _ in machine.tick(step * 0.2, EPOCH_MS)})
+    for start in range(40):
+        assert len(set[str]().union(*spoken[start : start + 14])) == 19
 
 
 def test_an_accused_node_refutes() -> None:
