@@ -3,7 +3,8 @@
 `quorum` words the two errors that tell the truth about a quorum that was not met.
 `routes` draws, from the ring and from who is up, where the reads and writes of each partition go.
 `batches` are the reads and writes of one turn that go to the same replicas, and their tallies.
-`coordinator` opens the batches, counts the answers, and gives up at the deadline.
+`reads` and `writes` ask the replicas, count the answers and decide.
+`coordinator` ties them together: the short way of GET and SET, and the deadlines.
 `compensation` sends what a replica did not take to a fallback, or keeps it as a hint.
 `replica` is the other end: it carries out what another node's coordinator asks.
 `operations` runs commands that need several rounds: a generator that yields reads and writes.

@@ -7,13 +7,15 @@ its cells in the order of its commands; all plain writes of a batch share one.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from respkv.config.quorums import Quorums
-from respkv.coordinator.routes import Route
-from respkv.errors import ClientError
-from respkv.ids import NodeId
 from respkv.versions.records import ABSENT
+
+if TYPE_CHECKING:
+    from respkv.config.quorums import Quorums
+    from respkv.coordinator.routes import Route
+    from respkv.errors import ClientError
+    from respkv.ids import NodeId
 
 Cell = list[Any]
 """[None], then [reply bytes]."""
@@ -138,7 +140,7 @@ class ReadBatch:
         self.keys: list[bytes] = []
         self.best: list[bytes] = []
         """The newest record seen of each key."""
-        self.cells: list[Cell | int] = []
+        self.cells: list[Any] = []
         """For each key a cell, or the index that an operation gave it."""
         self.conns: list[Any] = []
         """For each key the connection (Waiter) or the operation (Gatherer) that waits."""
@@ -157,8 +159,7 @@ def merge_answers(best: list[bytes], records: list[bytes]) -> bool:
     if best == records:
         return False
     for index, record in enumerate(records):
-        if record > best[index]:
-            best[index] = record
+        best[index] = max(best[index], record)
     return True
 
 
@@ -166,6 +167,6 @@ def stale_pairs(batch: ReadBatch, records: list[bytes]) -> list[bytes]:
     """[key, record, ...] that a replica which answered `records` lacks."""
     pairs: list[bytes] = []
     for key, newest, held in zip(batch.keys, batch.best, records, strict=True):
-        if newest != held and newest != ABSENT:
+        if newest not in (held, ABSENT):
             pairs += (key, newest)
     return pairs

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from respkv.coordinator.batches import Division, WriteBatch
 from respkv.config.quorums import Quorums
-from respkv.ids import NodeId
+from respkv.coordinator.batches import Division, WriteBatch
 from respkv.placement.slots import key_slot
 from respkv.transport import frames
 
 if TYPE_CHECKING:
     from respkv.coordinator.coordinator import Coordinator
+    from respkv.ids import NodeId
 
 LOG_WRITES = 1
 LOG_HINTS = 2
@@ -73,8 +73,11 @@ class Compensation:
         taken = coordinator.hints.add(owner, pairs, coordinator.turn.now)
         if taken:
             batch.hinted += len(taken) >> 1
-            coordinator.parking.when_loaded(taken[::2], lambda: coordinator.store.merge_pairs(taken) and None)
+            coordinator.parking.when_loaded(taken[::2], lambda: self._merge(taken))
             coordinator.turn.log.append((LOG_HINTS, _encode([owner, taken])))
+
+    def _merge(self, pairs: list[bytes]) -> None:
+        self._coordinator.store.merge_pairs(pairs)
 
     def stand_in_for(self, batch: WriteBatch, node: NodeId) -> bool:
         """Ask fallbacks to stand in for a node that does not answer. Returns whether somebody could be asked for all of it."""
@@ -122,7 +125,7 @@ class Compensation:
         part.parent = division
         part.items = pairs
         part.diverted.add(owner)
-        coordinator.send_part(part, fallback, frames.pack_owners((owner,)) + _encode(pairs))
+        coordinator.writes.send_part(part, fallback, frames.pack_owners((owner,)) + _encode(pairs))
 
     def part_written(self, division: Division) -> None:
         """A fallback has its part. With the last one, the fallbacks together count as one replica."""
@@ -131,4 +134,4 @@ class Compensation:
         if division.left == 0:
             batch.acks += 1
             if batch.open and batch.reached():
-                self._coordinator.written(batch)
+                self._coordinator.writes.written(batch)

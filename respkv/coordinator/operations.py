@@ -14,16 +14,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from respkv.coordinator.coordinator import Coordinator
 from respkv.coordinator.key_queue import KeyQueue, Ticket
-from respkv.config.quorums import Quorums
 from respkv.errors import ClientError, OverloadedError, PeerProtocolError
-from respkv.ids import NodeId
 from respkv.transport import frames
+
+if TYPE_CHECKING:
+    from respkv.config.quorums import Quorums
+    from respkv.coordinator.coordinator import Coordinator
+    from respkv.ids import NodeId
 
 INTERNAL_ERROR = b"-ERR internal error\r\n"
 
@@ -143,7 +145,7 @@ class Operation:
             self._done(stop.value)
         except ClientError as error:
             self._done(error.reply())
-        except Exception as error:  # noqa: BLE001 - one command's bug must not stop the node; it is logged and answered
+        except Exception as error:
             self._runner.internal_error(error)
             self._done(INTERNAL_ERROR)
         finally:
@@ -218,7 +220,9 @@ class Operations:
         self._conditions: list[tuple[_Gathering, Callable[[], bool], float]] = []
         self.running_count = 0
 
-    def start(self, steps: Steps, *, on_done: Callable[[bytes], None], quorum: Quorums | None = None, exclusive: Sequence[bytes] = ()) -> None:
+    def start(
+        self, steps: Steps, *, on_done: Callable[[bytes], None], quorum: Quorums | None = None, exclusive: Sequence[bytes] = ()
+    ) -> None:
         """Run a generator. With `exclusive` keys it waits for its turn with each of them."""
 
         def done(reply: bytes) -> None:

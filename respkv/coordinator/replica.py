@@ -8,19 +8,22 @@ Rule 3: a node refuses what it does not hold, unless the request names the prima
 from __future__ import annotations
 
 from collections import defaultdict
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from respkv.storage.parking import Parking
-from respkv.transport.turn import Turn
 from respkv.errors import PeerProtocolError
-from respkv.ids import NodeId
 from respkv.placement.slots import key_slot
-from respkv.repair.hints import HintBook
-from respkv.storage.store import Store
 from respkv.transport import frames
-from respkv.versions.clock import HybridClock
 from respkv.versions.records import ABSENT, HEADER_BYTES
+
+if TYPE_CHECKING:
+    from respkv.ids import NodeId
+    from respkv.repair.hints import HintBook
+    from respkv.storage.parking import Parking
+    from respkv.storage.store import Store
+    from respkv.transport.turn import Turn
+    from respkv.versions.clock import HybridClock
 
 LOG_WRITES = 1
 LOG_HINTS = 2

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from respkv.config.quorums import Quorums
-from respkv.ids import NodeId
-from respkv.placement.ring import Ring
 
 if TYPE_CHECKING:
     from respkv.coordinator.batches import ReadBatch, WriteBatch
+    from respkv.ids import NodeId
+    from respkv.placement.ring import Ring
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,7 @@ class RouteTable:
             self.routes.append(route)
             usable = [node for node in primaries if node in view.usable]
             counting = [node for node in usable if node not in view.rebuilding]
-            self.first_live.append((counting or usable or live_fallbacks or [None])[0])
+            self.first_live.append(next(iter(counting or usable or live_fallbacks), None))
             self.holds.append(view.me in primaries)
 
     def preference(self, partition: int) -> list[NodeId]:

@@ -34,15 +34,13 @@ def claim(members: Sequence[tuple[str, str]], *, ring_size: int) -> list[int]:
         near_zones = {zones[owner] for owner in owners[-zone_window:]} if zone_window else set()
         floor = min(held)
 
-        def unfitness(
-            candidate: int, near: list[int] = near, near_zones: set[str] = near_zones, floor: int = floor, partition: int = partition
-        ) -> tuple[bool, bool, bool, int, int]:
+        def unfitness(candidate: int) -> tuple[bool, bool, bool, int, int]:
             return (
-                candidate in near,
-                held[candidate] > floor + 1,
-                zones[candidate] in near_zones,
+                candidate in near,  # noqa: B023 - called before the loop goes on
+                held[candidate] > floor + 1,  # noqa: B023
+                zones[candidate] in near_zones,  # noqa: B023
                 held[candidate],
-                crc32(partition.to_bytes(4), seeds[candidate]),
+                crc32(partition.to_bytes(4), seeds[candidate]),  # noqa: B023
             )
 
         owner = min(range(count), key=unfitness)

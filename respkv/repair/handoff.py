@@ -10,15 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import islice
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from respkv.storage.parking import Parking
-from respkv.transport.turn import Turn
-from respkv.ids import NodeId
-from respkv.repair.hints import HintBook
-from respkv.storage.store import Store
 from respkv.transport import frames
+
+if TYPE_CHECKING:
+    from respkv.ids import NodeId
+    from respkv.repair.hints import HintBook
+    from respkv.storage.parking import Parking
+    from respkv.storage.store import Store
+    from respkv.transport.turn import Turn
 
 LOG_HINTS_DROPPED = 3
 LOG_KEYS_DROPPED = 5

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from respkv.ids import NodeId
-from respkv.storage.store import Row
+if TYPE_CHECKING:
+    from respkv.ids import NodeId
+    from respkv.storage.store import Row
 
 HINTS_PARTITION = 0xFFFF
 #: What a row costs, for `max-hints-size`: the key and the record are counted apart.

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from respkv.coordinator.operations import Call
 from respkv.placement.slots import key_slot
 
 if TYPE_CHECKING:
+    from respkv.coordinator.operations import Call
     from respkv.server.node import Node
 
 _decode_partitions = msgspec.msgpack.Decoder(list[int]).decode
@@ -56,5 +56,3 @@ class Calls:
         partition = key_slot(key) >> node.store.shift
         assert partition < len(node.store.shards)
         node.parking.when_loaded([key], tell)
-
-

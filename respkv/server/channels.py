@@ -160,12 +160,14 @@ class ClientChannel:
         if limit.soft_bytes and size > limit.soft_bytes:
             now = time.monotonic()
             self._soft_since = self._soft_since or now
-            too_big = too_big or now - self._soft_since > limit.soft_seconds
+            too_big = too_big or now - self._soft_since > limit.soft_s
         else:
             self._soft_since = None
         if too_big:
             self._reactor.node.statistics.output_limit_closes_total += 1
-            self._reactor.on_event("warning", f"closing client {self.client_id}: {size} bytes of replies unread (client-output-buffer-limit)")
+            self._reactor.on_event(
+                "warning", f"closing client {self.client_id}: {size} bytes of replies unread (client-output-buffer-limit)"
+            )
             self._reactor.close_client(self)
 
     def close_when_sent(self) -> None:

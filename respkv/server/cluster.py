@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from respkv.config import changes, cluster_value
-from respkv.config.cluster_value import ClusterValue
 from respkv.coordinator.operations import Ask, Call, Steps
 from respkv.errors import PeerProtocolError
 from respkv.placement.ring import Ring, decode_ring
@@ -20,9 +19,10 @@ from respkv.transport import frames
 
 if TYPE_CHECKING:
     from respkv.config.changes import Staged
+    from respkv.config.cluster_value import ClusterValue
     from respkv.config.settings import Settings
-    from respkv.transport.turn import Turn
     from respkv.ids import NodeId
+    from respkv.transport.turn import Turn
     from respkv.versions.clock import HybridClock
 
 VALUE_FILE = "cluster-value"

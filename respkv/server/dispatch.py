@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from respkv.commands.context import Context, Request
+from respkv.commands.context import Context, Request, SlowlogEntry
 from respkv.commands.table import COMMANDS, Command, Where, find
 from respkv.config.quorums import Quorums
 from respkv.coordinator.operations import INTERNAL_ERROR, Ask, Call, Steps
@@ -28,7 +28,7 @@ class PassedOn(msgspec.Struct, array_like=True):
     """A command that another node passes on to the first live primary of its key."""
 
     resp: int
-    quorum: tuple[int, int, int, int, int] | None
+    quorum: Quorums | None
     arguments: list[bytes]
 
 
@@ -46,6 +46,8 @@ class Dispatcher:
         self.set_command = COMMANDS["SET"]
         self.get_command = COMMANDS["GET"]
         self.calls: dict[str, Callable[[Call], None]] = {"command": self._serve_command}
+        self.new_session: Callable[[Any], Session]
+        """Makes a session without a socket that stands for a client: for transactions."""
 
     # --- starting
 
@@ -97,8 +99,7 @@ class Dispatcher:
         return node
 
     def _pass_on(self, request: Request, node: NodeId) -> Steps:
-        quorum = request.quorum
-        passed = PassedOn(request.resp, None if quorum is None else tuple(quorum), request.args)
+        passed = PassedOn(request.resp, request.quorum, request.args)
         timeout_s = 2 * self.coordinator.request_timeout_s
         answers = yield Ask([node], "command", msgspec.msgpack.encode(passed), timeout_s=timeout_s)
         answer: bytes | None = answers[node]
@@ -114,7 +115,7 @@ class Dispatcher:
         shares: dict[NodeId, list[bytes]] = {}
         for key in keys:
             shares.setdefault(self.primary_of(key), []).append(key)
-        quorum = None if request.quorum is None else tuple(request.quorum)
+        quorum = request.quorum
         total = 0
         failure = b""
         for node, share in shares.items():
@@ -133,7 +134,7 @@ class Dispatcher:
 
     def _serve_command(self, call: Call) -> None:
         passed = msgspec.msgpack.decode(call.argument, type=PassedOn)
-        quorum = None if passed.quorum is None else Quorums(*passed.quorum)
+        quorum = passed.quorum
         request = Request(self.context, passed.arguments, client=None, resp=passed.resp, quorum=quorum)
         command = find(passed.arguments[0])
         if command is None or command.where is Where.HERE:
@@ -166,7 +167,7 @@ class Dispatcher:
             call.answer(error.reply())
         except msgspec.MsgspecError:
             call.answer(b"-ERR malformed call\r\n")
-        except Exception as error:  # noqa: BLE001 - a peer's call must not stop this node
+        except Exception as error:
             call.answer(self.internal_error(error))
 
     # --- transactions
@@ -176,14 +177,12 @@ class Dispatcher:
 
         The quorum of all their keys is checked first: then either all are begun, or none.
         """
-        from respkv.server.session import Session
-
         writes = [key for command, arguments in queued if command.is_write for key in command.keys.of(arguments)]
         reads = [key for command, arguments in queued for key in command.keys.of(arguments) if not command.is_write]
         self.coordinator.check_write(writes, client.quorum)
         self.coordinator.check_read(reads, client.quorum)
         cell: Cell = [None]
-        inner = Inner(client, cell, len(queued), self, Session)
+        inner = Inner(client, cell, len(queued), session=self.new_session(client))
         inner.begin([arguments for _, arguments in queued])
         return cell
 
@@ -210,8 +209,6 @@ class Dispatcher:
             self._log_slow(request, microseconds)
 
     def _log_slow(self, request: Request, microseconds: int) -> None:
-        from respkv.commands.context import SlowlogEntry
-
         context, client = self.context, request.client
         shown = [argument[:ARGUMENT_SHOWN_BYTES_MAX] for argument in request.args[:SLOWLOG_ARGUMENTS_MAX]]
         number = context.facts["slowlog_number"] = context.facts.get("slowlog_number", -1) + 1
@@ -260,12 +257,12 @@ class Inner:
 
     __slots__ = ("_cell", "_client", "_count", "_session")
 
-    def __init__(self, client: Any, cell: Cell, count: int, dispatcher: Dispatcher, session_class: type[Session]) -> None:
+    def __init__(self, client: Any, cell: Cell, count: int, *, session: Session) -> None:
         """`count` replies make it complete."""
         self._client = client
         self._cell = cell
         self._count = count
-        session = self._session = session_class(0, dispatcher=dispatcher, reader=None, address=client.address, local_address=client.local_address)
+        self._session = session
         session.authenticated = True
         session.resp = client.resp
         session.quorum = client.quorum

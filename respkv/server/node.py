@@ -12,20 +12,15 @@ from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from respkv.commands.context import Context, NodeStatistics
 from respkv.config.cluster_value import effective_quorums, effective_sloppy
 from respkv.coordinator.coordinator import Coordinator
 from respkv.coordinator.operations import Operations
-from respkv.storage.parking import Parking
 from respkv.coordinator.replica import Replica
 from respkv.coordinator.routes import RouteTable, View
-from respkv.transport.turn import Turn
 from respkv.errors import PeerProtocolError
 from respkv.membership.gossip import Membership
 from respkv.repair.handoff import Handoff
-from respkv.repair.hints import HintBook
 from respkv.resp.reader import RequestReader
 from respkv.server import turns
 from respkv.server.calls import Calls
@@ -35,16 +30,22 @@ from respkv.server.options import membership_options
 from respkv.server.peers import Peers
 from respkv.server.policy import PROTECTED, is_loopback_peer
 from respkv.server.session import Session
-from respkv.storage.store import Store
+from respkv.storage.parking import Parking
 from respkv.transport import frames
-from respkv.versions.clock import HybridClock
+from respkv.transport.turn import Turn
 
 if TYPE_CHECKING:
+    from respkv.commands.context import Client
+    from respkv.commands.table import Command
     from respkv.config.cluster_value import ClusterValue
     from respkv.config.settings import Settings
+    from respkv.coordinator.operations import Call
     from respkv.ids import NodeId
     from respkv.membership.members import MemberAddress
     from respkv.placement.ring import Ring
+    from respkv.repair.hints import HintBook
+    from respkv.storage.store import Store
+    from respkv.versions.clock import HybridClock
 
 SEALS_PER_TURN_MAX = 64
 EXPIRY_INTERVAL_S = 0.1
@@ -55,7 +56,7 @@ CONFIRM_INTERVAL_S = 1.0
 class Node:
     """A node without its shell."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the one place that builds everything
         self,
         *,
         me: NodeId,
@@ -87,13 +88,20 @@ class Node:
             me, generation=wall_ms, seeds=seeds, options=membership_options(settings), rng=random.Random(rng.random()), now=now
         )
         self.coordinator = Coordinator(me=me, actor=actor, store=store, clock=clock, turn=turn, hints=hints, parking=self.parking)
-        self.operations = Operations(self.coordinator, serve=lambda call: self.dispatcher.serve(call), internal_error=self._internal_error)
+        self.operations = Operations(self.coordinator, serve=self._serve, internal_error=self._internal_error)
         self.replica = Replica(store=store, turn=turn, hints=hints, parking=self.parking, clock=clock)
         self.handoff = Handoff(
             turn=turn, store=store, hints=hints, parking=self.parking, is_replica=lambda partition: self.replica.holds[partition]
         )
         self.cluster = ClusterState(
-            me=me, actor=actor, settings=settings, turn=turn, clock=clock, ring=ring, value=value, save=lambda name, data: self._out.saves.append((name, data))
+            me=me,
+            actor=actor,
+            settings=settings,
+            turn=turn,
+            clock=clock,
+            ring=ring,
+            value=value,
+            save=lambda name, data: self._out.saves.append((name, data)),
         )
         self.statistics = NodeStatistics()
         self.clients: dict[int, Session] = {}
@@ -120,13 +128,16 @@ class Node:
             change=self.cluster.change,
             flush_all=self.cluster.flush_all,
             close_client=self._close_client,
-            run_transaction=lambda client, queued: self.dispatcher.run_transaction(client, queued),
+            run_transaction=self._run_transaction,
             stop=self._stop,
-            save_file=lambda name, data: self._out.saves.append((name, data)),
+            save_file=self._save,
             replica=self.replica,
             handoff=self.handoff,
         )
-        self.dispatcher = Dispatcher(self.context)
+        self.dispatcher: Dispatcher = Dispatcher(self.context)
+        self.dispatcher.new_session = lambda client: Session(
+            0, dispatcher=self.dispatcher, reader=None, address=client.address, local_address=client.local_address
+        )
         self.calls = Calls(self)
         self.dispatcher.calls |= self.calls.table()
         self.peers = Peers(
@@ -212,8 +223,8 @@ class Node:
             case turns.SIGNALLED:
                 self._turn.events.append(("notice", f"received SIG{arrival[1]}, shutting down"))
                 self._stop(0)
-            case turns.SAVED:
-                pass
+            case _:
+                assert kind == turns.SAVED
 
     def _seal(self) -> None:
         """Ask the replicas; go on with sessions whose replies came; again, while there is anything."""
@@ -329,7 +340,9 @@ class Node:
         self.statistics.connections_received_total += 1
         refusal = self._admission(address)
         reader = RequestReader(
-            bulk_bytes_max=settings.proto_max_bulk_len, arguments_max=settings.proto_max_multibulk_len, authenticated=not settings.requirepass
+            bulk_bytes_max=settings.proto_max_bulk_len,
+            arguments_max=settings.proto_max_multibulk_len,
+            authenticated=not settings.requirepass,
         )
         session = Session(client_id, dispatcher=self.dispatcher, reader=reader, address=address, local_address=local_address)
         if refusal is not None:
@@ -373,6 +386,9 @@ class Node:
             self._out.replies.append((session.id, replies))
         if not session.pending:
             self._out.deferred_closes.append(session.id)
+
+    def _save(self, name: str, data: bytes) -> None:
+        self._out.saves.append((name, data))
 
     def _stop(self, code: int) -> None:
         self._out.stop = code
@@ -470,6 +486,12 @@ class Node:
         token = self._turn.next_sequence()
         self._scans[token] = then
         self._out.scans.append((token, partition, first_hash, limit))
+
+    def _serve(self, call: Call) -> None:
+        self.dispatcher.serve(call)
+
+    def _run_transaction(self, client: Client, queued: list[tuple[Command, list[bytes]]]) -> list[Any]:
+        return self.dispatcher.run_transaction(client, queued)
 
     def _internal_error(self, error: Exception) -> None:
         self.dispatcher.internal_error(error)

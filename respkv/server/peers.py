@@ -18,11 +18,11 @@ from respkv.transport import frames
 if TYPE_CHECKING:
     from respkv.coordinator.coordinator import Coordinator
     from respkv.coordinator.operations import Operations
-    from respkv.transport.turn import Turn
     from respkv.ids import NodeId
     from respkv.membership.gossip import Membership
     from respkv.repair.handoff import Handoff
     from respkv.server.cluster import ClusterState
+    from respkv.transport.turn import Turn
     from respkv.versions.clock import HybridClock
 
 _decode_numbers = msgspec.msgpack.Decoder(list[int]).decode
@@ -35,7 +35,18 @@ _NEEDS_EPOCH = frozenset((frames.WRITE, frames.STAND_IN, frames.READ, frames.REA
 class Peers:
     """Takes the frames of all peers."""
 
-    __slots__ = ("_clock", "_cluster", "_coordinator", "_handlers", "_handoff", "_membership", "_operations", "_replica", "_turn", "frames_total")
+    __slots__ = (
+        "_clock",
+        "_cluster",
+        "_coordinator",
+        "_handlers",
+        "_handoff",
+        "_membership",
+        "_operations",
+        "_replica",
+        "_turn",
+        "frames_total",
+    )
 
     def __init__(
         self,
@@ -66,7 +77,7 @@ class Peers:
             frames.STAND_IN: replica.stand_in,
             frames.READ: lambda peer, sequence, body: replica.read(peer, sequence, body, stand_in=False),
             frames.READ_STAND_IN: lambda peer, sequence, body: replica.read(peer, sequence, body, stand_in=True),
-            frames.RECORDS: lambda peer, sequence, body: coordinator.on_records(peer, sequence, decode_keys(body)),
+            frames.RECORDS: lambda peer, sequence, body: coordinator.reads.on_records(peer, sequence, decode_keys(body)),
             frames.REQUEST: operations.on_request,
             frames.RESULT: operations.on_result,
             frames.GOSSIP: self._on_gossip,
@@ -112,11 +123,11 @@ class Peers:
 
     def _on_write_ack(self, peer: NodeId, sequence: int, body: bytes) -> None:
         sequences = self._numbers(body)
-        self._coordinator.on_write_ack(peer, sequences)
+        self._coordinator.writes.on_ack(peer, sequences)
         self._handoff.on_ack(peer, sequences)
 
     def _on_write_newer(self, peer: NodeId, sequence: int, body: bytes) -> None:
-        self._coordinator.on_write_newer(peer, sequence, self._numbers(body))
+        self._coordinator.writes.on_newer(peer, sequence, self._numbers(body))
 
     def _on_refused(self, peer: NodeId, sequence: int, body: bytes) -> None:
         self._turn.events.append(("notice", f"{peer[:8]} refused a request: {body[:100].decode('utf-8', 'replace')}"))

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 from respkv.commands.context import Client, Request
 from respkv.commands.table import TABLE, Command, Where, find
 from respkv.errors import AuthenticationRequiredError, ClientError
-from respkv.resp.reader import RequestReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from respkv.resp.reader import RequestReader
     from respkv.server.dispatch import Dispatcher
 
 NAME_SHOWN_MAX = 128
@@ -69,7 +69,8 @@ class Session(Client):
         set_plain, get_plain, hot = coordinator.set_plain, coordinator.get_plain, coordinator.store.resident
         sets = gets = 0
         self._touch()
-        for position, arguments in enumerate(commands):
+        position = 0
+        for arguments in commands:
             command = table.get(arguments[0])
             if len(pending) >= in_flight_max:
                 break
@@ -87,18 +88,18 @@ class Session(Client):
                             gets += 1
                             reply = get_plain(self, key)
                     except ClientError as error:
-                        reply = dispatcher.failed(command, error)  # type: ignore[arg-type]
+                        reply = dispatcher.failed(command, error)
                     if reply is not None:
                         if pending:
                             pending.append([reply])
                         else:
                             out.append(reply)
+                    position += 1
                     continue
             if not self._begin(command or find(arguments[0]), arguments):
                 break
+            position += 1
             out = self.out
-        else:
-            position = len(commands)
         dispatcher.count_plain(sets, gets)
         self.total_commands += position
         return position
@@ -142,7 +143,7 @@ class Session(Client):
             if self.transaction is not None:
                 self.transaction_failed = True
             self.reply(dispatcher.failed(command, error))
-        except Exception as error:  # noqa: BLE001 - one command's bug must not stop the node; it is logged and answered
+        except Exception as error:
             self.reply(dispatcher.internal_error(error))
         return True
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-from respkv.storage.store import Store
+if TYPE_CHECKING:
+    from respkv.storage.store import Store
 
 
 class _Parked:

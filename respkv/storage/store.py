@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from respkv.placement.slots import key_slot, partition_shift
-from respkv.versions.records import ABSENT, TOMBSTONE, VALUE, VALUE_EXPIRING, expiry_of, holds_value, without_expired_value
+from respkv.versions.records import ABSENT, VALUE, VALUE_EXPIRING, expiry_of, holds_value, is_visible, without_expired_value
 
 Row = tuple[int, bytes, bytes | None]
 """(partition, key, record; None: delete)."""
@@ -63,7 +63,21 @@ class Freeze:
 class Store:
     """Records by partition and key, with counts of live keys."""
 
-    __slots__ = ("_expiry_cursor", "_graveyard", "_victim", "bounded", "dirty", "floor", "frozen", "live", "resident", "shards", "shift", "used_bytes", "volatile")
+    __slots__ = (
+        "_expiry_cursor",
+        "_graveyard",
+        "_victim",
+        "bounded",
+        "dirty",
+        "floor",
+        "frozen",
+        "live",
+        "resident",
+        "shards",
+        "shift",
+        "used_bytes",
+        "volatile",
+    )
 
     def __init__(self, *, ring_size: int) -> None:
         """An empty store: everything there is, is in memory (`resident`)."""
@@ -284,8 +298,4 @@ class Store:
     def visible_keys(self, partition: int, now_ms: int) -> list[bytes]:
         """The visible keys of a partition that are in memory."""
         floor = self.floor
-        return [
-            key
-            for key, record in self.shards[partition].items()
-            if record and record[16] != TOMBSTONE and record >= floor and (record[16] == VALUE or without_expired_value(record, now_ms) is record and holds_value(record))
-        ]
+        return [key for key, record in self.shards[partition].items() if record and record >= floor and is_visible(record, now_ms)]

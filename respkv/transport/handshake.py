@@ -13,9 +13,12 @@ from __future__ import annotations
 import hashlib
 import hmac
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from respkv.errors import PeerProtocolError
-from respkv.ids import NodeId
+
+if TYPE_CHECKING:
+    from respkv.ids import NodeId
 
 MAGIC = b"respkv\x00\x01"
 VERSION = 1

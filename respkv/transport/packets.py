@@ -1,6 +1,6 @@
 """Frames cut into packets of at most 256 KiB on two channels: a large value must not look like a death.
 
-    packet   length u32 (of what follows the 5 bytes), flags u8 (1: more of this frame follows; 2: control channel)
+packet   length u32 (of what follows the 5 bytes), flags u8 (1: more of this frame follows; 2: control channel)
 """
 
 from __future__ import annotations

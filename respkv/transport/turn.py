@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from respkv.ids import NodeId
 from respkv.transport.frames import pack_section
+
+if TYPE_CHECKING:
+    from respkv.ids import NodeId
 
 SEQUENCE_MODULUS = 1 << 32
 

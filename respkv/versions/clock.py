@@ -25,8 +25,7 @@ class HybridClock:
     def advance(self, wall_ms: int) -> None:
         """Learn the wall time, once per turn."""
         floor = wall_ms << LOGIC_BITS
-        if floor > self.last:
-            self.last = floor
+        self.last = max(self.last, floor)
 
     def next(self) -> int:
         """Give a stamp above every earlier one."""
@@ -35,8 +34,7 @@ class HybridClock:
 
     def absorb(self, stamp: int) -> None:
         """Make all later stamps lie above one that another node gave."""
-        if stamp > self.last:
-            self.last = stamp
+        self.last = max(self.last, stamp)
 
 
 def milliseconds(stamp: int) -> int:

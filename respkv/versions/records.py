@@ -1,4 +1,4 @@
-"""A stored record is one `bytes`, and merging two records of a key is `max` of the two.
+r"""A stored record is one `bytes`, and merging two records of a key is `max` of the two.
 
     [0:8]    stamp of the version, big-endian (see `clock`)
     [8:16]   actor: the node incarnation that stamped it
@@ -73,7 +73,7 @@ def restamped(record: bytes, stamp: int) -> bytes:
 
 def stamp_of(record: bytes) -> int:
     """The stamp of the version; 0 for an absent key."""
-    return _STAMP.unpack_from(record)[0] if record else 0
+    return int(_STAMP.unpack_from(record)[0]) if record else 0
 
 
 def newest_stamp_of(record: bytes) -> int:
@@ -81,7 +81,7 @@ def newest_stamp_of(record: bytes) -> int:
     if not record:
         return 0
     if record[16] == VALUE_EXPIRING:
-        return max(_STAMP.unpack_from(record)[0], _STAMP.unpack_from(record, 18)[0])
+        return int(max(_STAMP.unpack_from(record)[0], _STAMP.unpack_from(record, 18)[0]))
     return int(_STAMP.unpack_from(record)[0])
 
 
@@ -110,7 +110,7 @@ def is_visible(record: bytes, now_ms: int) -> bool:
     if not record:
         return False
     form = record[16]
-    return form == VALUE or (form == VALUE_EXPIRING and len(record) > EXPIRED_BYTES and _STAMP.unpack_from(record, 26)[0] > now_ms)
+    return form == VALUE or (form == VALUE_EXPIRING and len(record) > EXPIRED_BYTES and bool(_STAMP.unpack_from(record, 26)[0] > now_ms))
 
 
 def holds_value(record: bytes) -> bool:

@@ -1,0 +1,237 @@
+"""The reads of a turn: which replicas are asked, when enough have answered, what is repaired. Pure.
+
+Rule: "not found" counts only if a primary is among those who answered; an ignorant stand-in proves nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from respkv.coordinator.batches import ReadBatch, Waiter, merge_answers, stale_pairs
+from respkv.coordinator.quorum import read_timeout, refusal
+from respkv.errors import ClientError, PeerProtocolError
+from respkv.placement.slots import key_slot
+from respkv.transport import frames
+from respkv.versions.records import ABSENT, HEADER_BYTES, VALUE, value_of
+
+if TYPE_CHECKING:
+    from respkv.config.quorums import Quorums
+    from respkv.coordinator.coordinator import Coordinator
+    from respkv.coordinator.routes import Route
+    from respkv.ids import NodeId
+
+LOG_WRITES = 1
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class Reads:
+    """The read batches of a coordinator."""
+
+    __slots__ = ("_coordinator", "_in_flight", "_opened")
+
+    def __init__(self, coordinator: Coordinator) -> None:
+        """Nothing is asked yet."""
+        self._coordinator = coordinator
+        self._opened: list[ReadBatch] = []
+        self._in_flight: dict[int, ReadBatch] = {}
+
+    def __len__(self) -> int:
+        """Batches that wait for answers."""
+        return len(self._in_flight)
+
+    def batch_count_opened(self) -> int:
+        """Batches of this turn that were not sent yet."""
+        return len(self._opened)
+
+    def check(self, route: Route, quorum: Quorums) -> None:
+        """Raise NoQuorumError unless the partitions of a route can be read now."""
+        up = len(route.read_peers) + route.local_read
+        if up < quorum.r or route.read_primaries_up < quorum.pr:
+            self._coordinator.statistics.reads_refused_total += 1
+            raise refusal("read", needed=quorum.r, up=up, primaries_needed=quorum.pr, primaries_up=route.read_primaries_up)
+
+    def open(self, route: Route, quorum: Quorums | None) -> ReadBatch:
+        """A batch for this turn. Raises NoQuorumError."""
+        chosen = quorum or route.quorum
+        self.check(route, chosen)
+        batch = ReadBatch(route, chosen, local=route.local_read)
+        if quorum is None:
+            route.reading = batch
+        else:
+            route.read_batches[quorum] = batch
+        self._opened.append(batch)
+        return batch
+
+    def batch(self, route: Route, quorum: Quorums | None) -> ReadBatch:
+        """This turn's batch of a route at a quorum; None is the cluster's."""
+        if quorum is None or quorum == route.quorum:
+            return route.reading or self.open(route, None)
+        return route.read_batches.get(quorum) or self.open(route, quorum)
+
+    def take(self) -> list[ReadBatch]:
+        """This turn's batches, closed for further keys."""
+        opened, self._opened = self._opened, []
+        for batch in opened:
+            batch.route.reading = None
+            if batch.route.read_batches:
+                batch.route.read_batches.clear()
+        return opened
+
+    def send(self, batch: ReadBatch) -> None:
+        """Ask the replicas."""
+        route = batch.route
+        self._coordinator.statistics.reads_total += len(batch.keys)
+        if batch.local and self._coordinator.me in route.primary_set:
+            batch.primary_answers = 1
+        if batch.local:
+            batch.answers.append((self._coordinator.me, list(batch.best)))
+        if batch.need <= 0 and batch.primary_answers >= batch.quorum.pr:
+            self._finish(batch)
+            return
+        batch.sequence = self._coordinator.turn.next_sequence()
+        body = _encode(batch.keys)
+        peers = route.read_peers
+        count = len(peers)
+        route.turn_peer = first = (route.turn_peer + 1) % count if count else 0
+        spread = route.read_primaries_up - batch.local
+        if batch.need < spread and not batch.quorum.pr:
+            chosen = [peers[(first + step) % spread] for step in range(batch.need)]
+        else:
+            chosen = list(peers[: max(batch.need, batch.quorum.pr)])
+        for peer in chosen:
+            self._ask(batch, peer, body)
+        self._in_flight[batch.sequence] = batch
+        self._coordinator.watch(batch)
+
+    def _ask(self, batch: ReadBatch, peer: NodeId, body: bytes) -> None:
+        batch.waiting.add(peer)
+        batch.asked.add(peer)
+        self._coordinator.turn.post(peer, frames.READ if peer in batch.route.primary_set else frames.READ_STAND_IN, batch.sequence, body)
+
+    def on_records(self, peer: NodeId, sequence: int, records: list[bytes]) -> None:
+        """A replica's answer to a read: a record for each key, ABSENT where it has none."""
+        batch = self._in_flight.get(sequence)
+        if batch is None or peer not in batch.waiting:
+            return
+        if len(records) != len(batch.keys):
+            msg = "answers another number of records than was asked"
+            raise PeerProtocolError(msg)
+        batch.waiting.discard(peer)
+        if batch.open:
+            if merge_answers(batch.best, records):
+                batch.differs = True
+            batch.answers.append((peer, records))
+            batch.need -= 1
+            if peer in batch.route.primary_set:
+                batch.primary_answers += 1
+            if batch.need <= 0 and batch.primary_answers >= batch.quorum.pr:
+                self._finish(batch)
+        elif batch.best != records:
+            self._repair(peer, stale_pairs(batch, records))
+        if not batch.waiting and not batch.open:
+            self._in_flight.pop(sequence, None)
+
+    def _finish(self, batch: ReadBatch) -> None:
+        if not batch.primary_answers and ABSENT in batch.best and self._ask_primary(batch):
+            return
+        batch.open = False
+        now_ms = self._coordinator.turn.wall_ms
+        last: Waiter | None = None
+        for record, cell, conn in zip(batch.best, batch.cells, batch.conns, strict=True):
+            if cell.__class__ is int:
+                conn.receive(cell, record)
+                continue
+            if record and record[16] == VALUE:
+                cell[0] = b"$%d\r\n%b\r\n" % (len(record) - HEADER_BYTES, record[HEADER_BYTES:])
+            else:
+                value = value_of(record, now_ms)
+                cell[0] = conn.nil if value is None else b"$%d\r\n%b\r\n" % (len(value), value)
+            if conn is not last:
+                if last is not None:
+                    last.drain()
+                last = conn
+        if last is not None:
+            last.drain()
+        batch.cells, batch.conns = [], []
+        if batch.differs:
+            for peer, records in batch.answers:
+                self._repair(peer, stale_pairs(batch, records))
+        batch.answers = []
+        if not batch.waiting and batch.sequence:
+            self._in_flight.pop(batch.sequence, None)
+
+    def _ask_primary(self, batch: ReadBatch) -> bool:
+        """An ignorant stand-in proves nothing: "not found" counts only if a primary says so."""
+        for peer in batch.route.read_peers:
+            if peer in batch.route.primary_set and peer not in batch.asked:
+                batch.need = 1
+                self._ask(batch, peer, _encode(batch.keys))
+                return True
+        if not batch.waiting:
+            self._fail(batch, refusal("read", needed=1, up=0, primaries_needed=1, primaries_up=0))
+        return True
+
+    def _fail(self, batch: ReadBatch, error: ClientError) -> None:
+        batch.open = False
+        self._coordinator.statistics.read_timeouts_total += 1
+        reply = error.reply()
+        for cell, conn in zip(batch.cells, batch.conns, strict=True):
+            if cell.__class__ is int:
+                conn.failed(error)
+            else:
+                cell[0] = reply
+                conn.drain()
+        batch.cells, batch.conns, batch.answers = [], [], []
+        self._in_flight.pop(batch.sequence, None)
+
+    def _repair(self, peer: NodeId, pairs: list[bytes]) -> None:
+        """Send a replica that answered with older records the newer ones. It is not waited for."""
+        if not pairs:
+            return
+        self._coordinator.statistics.read_repairs_total += len(pairs) >> 1
+        body = _encode(pairs)
+        if peer == self._coordinator.me:
+            self._coordinator.store.merge_pairs(pairs)
+            self._coordinator.turn.log.append((LOG_WRITES, body))
+        else:
+            self._coordinator.turn.post(peer, frames.REPAIR, 0, body)
+
+    def _lost(self, batch: ReadBatch, peer: NodeId) -> None:
+        batch.waiting.discard(peer)
+        if batch.open and not self._ask_another(batch) and not batch.waiting:
+            self._fail(batch, self._error(batch))
+
+    def _ask_another(self, batch: ReadBatch) -> bool:
+        for peer in self._coordinator.routes[key_slot(batch.keys[0]) >> self._coordinator.shift].read_peers:
+            if peer not in batch.asked:
+                self._ask(batch, peer, _encode(batch.keys))
+                return True
+        return False
+
+    def _error(self, batch: ReadBatch) -> ClientError:
+        return read_timeout(needed=batch.quorum.r, answered=len(batch.answers))
+
+    def on_refused(self, peer: NodeId, sequence: int) -> None:
+        """A node did not carry out a read."""
+        batch = self._in_flight.get(sequence)
+        if batch is not None:
+            self._lost(batch, peer)
+
+    def on_peer_closed(self, peer: NodeId) -> None:
+        """The link to a peer broke: what it was asked will not be answered."""
+        for batch in [batch for batch in self._in_flight.values() if peer in batch.waiting]:
+            self._lost(batch, peer)
+
+    def speculate(self, batch: ReadBatch) -> None:
+        """A batch is slow: ask one more node."""
+        if self._ask_another(batch):
+            self._coordinator.statistics.speculative_reads_total += len(batch.keys)
+
+    def give_up(self, batch: ReadBatch) -> None:
+        """A batch is late."""
+        if batch.open:
+            self._fail(batch, self._error(batch))
+        else:
+            self._in_flight.pop(batch.sequence, None)

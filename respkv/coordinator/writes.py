@@ -1,0 +1,257 @@
+"""The writes of a turn: to whom they go, when enough have them in their logs, what is sent again. Pure.
+
+Rule: a record is merged and on its way to the log before anything about it is sent or answered.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from respkv.coordinator.batches import Division, WriteBatch
+from respkv.coordinator.quorum import refusal, write_timeout
+from respkv.errors import ClientError, ClockSkewError, PeerProtocolError
+from respkv.transport import frames
+from respkv.versions.records import newest_stamp_of, restamped, stamp_of
+
+if TYPE_CHECKING:
+    from respkv.config.quorums import Quorums
+    from respkv.coordinator.coordinator import Coordinator
+    from respkv.coordinator.routes import Route
+    from respkv.ids import NodeId
+
+LOG_WRITES = 1
+OK = b"+OK\r\n"
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class Writes:
+    """The write batches of a coordinator."""
+
+    __slots__ = ("_coordinator", "_in_flight", "_opened")
+
+    def __init__(self, coordinator: Coordinator) -> None:
+        """Nothing is sent yet."""
+        self._coordinator = coordinator
+        self._opened: list[WriteBatch] = []
+        self._in_flight: dict[int, WriteBatch] = {}
+
+    def __len__(self) -> int:
+        """Batches that wait for acknowledgements."""
+        return len(self._in_flight)
+
+    def check(self, route: Route, quorum: Quorums) -> None:
+        """Raise NoQuorumError unless the partitions of a route can be written now."""
+        if self._coordinator.skew_ms is not None:
+            msg = f"this node's clock is {self._coordinator.skew_ms} ms off the median of its peers': it stamps no writes"
+            raise ClockSkewError(msg)
+        if route.write_up < quorum.w or route.write_primaries_up < quorum.pw:
+            self._coordinator.statistics.writes_refused_total += 1
+            raise refusal("write", needed=quorum.w, up=route.write_up, primaries_needed=quorum.pw, primaries_up=route.write_primaries_up)
+
+    def open(self, route: Route, quorum: Quorums | None) -> WriteBatch:
+        """A batch for this turn. Raises NoQuorumError or ClockSkewError before any effect."""
+        chosen = quorum or route.quorum
+        self.check(route, chosen)
+        batch = WriteBatch(route, chosen)
+        batch.instant = (
+            not self._coordinator.turn.sync_each_turn
+            and route.local_read
+            and route.local_write
+            and chosen.w <= 1
+            and chosen.pw <= (self._coordinator.me in route.primary_set)
+        )
+        if quorum is None:
+            route.writing = batch
+        else:
+            route.write_batches[quorum] = batch
+        self._opened.append(batch)
+        return batch
+
+    def batch(self, route: Route, quorum: Quorums | None) -> WriteBatch:
+        """This turn's batch of a route at a quorum; None is the cluster's."""
+        if quorum is None or quorum == route.quorum:
+            return route.writing or self.open(route, None)
+        return route.write_batches.get(quorum) or self.open(route, quorum)
+
+    def take(self) -> list[WriteBatch]:
+        """This turn's batches, closed for further records."""
+        opened, self._opened = self._opened, []
+        for batch in opened:
+            batch.route.writing = None
+            if batch.route.write_batches:
+                batch.route.write_batches.clear()
+        return opened
+
+    def send(self, batch: WriteBatch) -> None:
+        """Ask the replicas."""
+        route, turn = batch.route, self._coordinator.turn
+        self._coordinator.statistics.writes_total += len(batch.items) >> 1
+        body = _encode(batch.items)
+        if route.local_write:
+            turn.log.append((LOG_WRITES, body))
+            if route.local_owners:
+                for owner in route.local_owners:
+                    self._coordinator.compensation.keep(batch, owner, batch.items)
+            if route.local_read:
+                batch.waiting.add(self._coordinator.me)
+        if route.write_peers or route.stand_ins or batch.waiting:
+            batch.sequence = turn.next_sequence()
+            section = frames.pack_section(frames.WRITE, batch.sequence, body)
+            for peer in route.write_peers:
+                turn.sections[peer].append(section)
+            batch.waiting.update(route.write_peers)
+            for peer, owners in route.stand_ins:
+                turn.post(peer, frames.STAND_IN, batch.sequence, frames.pack_owners(owners) + body)
+                batch.waiting.add(peer)
+            if batch.waiting:
+                self._in_flight[batch.sequence] = batch
+                self._coordinator.watch(batch)
+        if self._coordinator.me in batch.waiting:
+            if turn.sync_each_turn:
+                turn.when_logged(lambda: self.acknowledge(batch, self._coordinator.me))
+            else:
+                self.acknowledge(batch, self._coordinator.me)
+
+    def send_part(self, part: WriteBatch, fallback: NodeId, body: bytes) -> None:
+        """Ask one fallback to take a part of a batch."""
+        part.sequence = self._coordinator.turn.next_sequence()
+        part.waiting.add(fallback)
+        self._coordinator.turn.post(fallback, frames.STAND_IN, part.sequence, body)
+        self._in_flight[part.sequence] = part
+        self._coordinator.watch(part)
+
+    def on_ack(self, peer: NodeId, sequences: list[int]) -> None:
+        """A replica has all of these in its log."""
+        in_flight = self._in_flight
+        for sequence in sequences:
+            batch = in_flight.get(sequence)
+            if batch is not None:
+                self.acknowledge(batch, peer)
+
+    def on_newer(self, peer: NodeId, sequence: int, numbers: list[int]) -> None:
+        """A replica has all of it in its log, but held other versions that win over some: `numbers` is [its clock, index, ...].
+
+        The client's write is later than whatever was acknowledged before it came, so it is stamped above
+        what was found and sent again before it is answered. Once is enough: what a replica took in after
+        that is concurrent with it.
+        """
+        batch = self._in_flight.get(sequence)
+        if batch is None:
+            return
+        if batch.open and batch.parent is None and peer in batch.waiting:
+            pairs = self._later_pairs(batch, numbers[1:])
+            if pairs:
+                self._resend(batch, pairs)
+        self.acknowledge(batch, peer)
+
+    def _later_pairs(self, batch: WriteBatch, indices: list[int]) -> list[bytes]:
+        pairs: list[bytes] = []
+        for index in indices:
+            if not 0 <= 2 * index < len(batch.items):
+                msg = "acknowledges what was not sent"
+                raise PeerProtocolError(msg)
+            key, record = batch.items[2 * index], batch.items[2 * index + 1]
+            # An expiry that lost to another version of its key must not revive its own.
+            if newest_stamp_of(record) == stamp_of(record):
+                pairs += (key, restamped(record, self._coordinator.clock.next()))
+        return pairs
+
+    def _resend(self, batch: WriteBatch, pairs: list[bytes]) -> None:
+        self._coordinator.statistics.resends_total += len(pairs) >> 1
+        child = WriteBatch(batch.route, batch.quorum)
+        child.parent = batch
+        child.items = pairs
+        batch.resends += 1
+        if batch.route.local_write:
+            self._coordinator.store.merge_pairs(pairs)
+        self._opened.append(child)
+
+    def acknowledge(self, batch: WriteBatch, node: NodeId) -> None:
+        """A node has the whole batch in its log."""
+        waiting = batch.waiting
+        if node not in waiting:
+            return
+        waiting.discard(node)
+        route = batch.route
+        if node in route.counting or batch.parent.__class__ is Division:
+            batch.acks += 1
+            if node in route.primary_set:
+                batch.primary_acks += 1
+            if batch.open and batch.reached():
+                self.written(batch)
+        if not waiting:
+            self._retire(batch)
+
+    def _retire(self, batch: WriteBatch) -> None:
+        if not batch.open:
+            self._in_flight.pop(batch.sequence, None)
+            batch.items = []
+
+    def written(self, batch: WriteBatch) -> None:
+        """The quorum is met: answer everybody who waits."""
+        batch.open = False
+        batch.cell[0] = OK
+        for conn in batch.conns:
+            conn.drain()
+        for operation in batch.operations:
+            operation.written()
+        batch.conns, batch.operations, batch.last_conn = [], [], None
+        parent = batch.parent
+        if parent is None:
+            return
+        if isinstance(parent, Division):
+            self._coordinator.compensation.part_written(parent)
+        else:
+            parent.resends -= 1
+            if parent.open and parent.reached():
+                self.written(parent)
+
+    def _fail(self, batch: WriteBatch, error: ClientError) -> None:
+        batch.open = False
+        self._coordinator.statistics.write_timeouts_total += 1
+        batch.cell[0] = error.reply()
+        for conn in batch.conns:
+            conn.drain()
+        for operation in batch.operations:
+            operation.failed(error)
+        batch.conns, batch.operations, batch.last_conn = [], [], None
+
+    def on_refused(self, peer: NodeId, sequence: int) -> None:
+        """A node did not carry out a write."""
+        batch = self._in_flight.get(sequence)
+        if batch is not None:
+            self._lost(batch, peer)
+
+    def on_peer_closed(self, peer: NodeId) -> None:
+        """The link to a peer broke: what it was sent will not be acknowledged."""
+        for batch in [batch for batch in self._in_flight.values() if peer in batch.waiting]:
+            self._lost(batch, peer)
+
+    def speculate(self, batch: WriteBatch) -> None:
+        """A batch is slow: let fallbacks stand in."""
+        if batch.parent is not None:
+            return
+        for peer in sorted(batch.waiting - {self._coordinator.me}):
+            if self._coordinator.compensation.stand_in_for(batch, peer):
+                self._coordinator.statistics.speculative_writes_total += len(batch.items) >> 1
+
+    def _lost(self, batch: WriteBatch, peer: NodeId) -> None:
+        if peer not in batch.waiting:
+            return
+        batch.waiting.discard(peer)
+        self._coordinator.compensation.divert(batch, peer)
+        if not batch.waiting:
+            self._retire(batch)
+
+    def give_up(self, batch: WriteBatch) -> None:
+        """A batch is late: what was not acknowledged becomes hints, and who still waits hears the truth."""
+        late = sorted(batch.waiting - {self._coordinator.me})
+        batch.waiting -= set(late)
+        for peer in late:
+            self._coordinator.compensation.keep_for(batch, peer)
+        if batch.open:
+            self._fail(batch, write_timeout(needed=batch.quorum.w, answered=batch.acks, hinted=batch.hinted))
+        if not batch.waiting:
+            self._retire(batch)
