@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from respkv.config.quorums import Quorums
+from respkv.placement.ring import preference_lists
 
 if TYPE_CHECKING:
     from respkv.coordinator.batches import ReadBatch, WriteBatch
@@ -103,13 +104,14 @@ class Route:
 class RouteTable:
     """The routes of all partitions."""
 
-    __slots__ = ("_preference", "first_live", "holds", "n", "routes")
+    __slots__ = ("_preference", "first_live", "holds", "n", "ring", "routes")
 
     def __init__(self, ring: Ring, *, view: View, quorum: Quorums) -> None:
         """Draw all routes of a ring."""
+        self.ring = ring
         self.n = min(quorum.n, len(ring.members))
         quorum = Quorums(*(min(number, self.n) for number in quorum))
-        self._preference = [ring.preference_list(partition) for partition in range(ring.size)]
+        self._preference = preference_lists(ring)
         self.routes: list[Route] = []
         self.first_live: list[NodeId | None] = []
         """The first primary of each partition that is up: it coordinates read-then-write commands and is shown as the master."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import lru_cache
 
 import msgspec
 
@@ -67,6 +68,12 @@ class Ring(msgspec.Struct, frozen=True, array_like=True):
     def digest(self) -> str:
         """A fingerprint: two rings of one epoch with different fingerprints refuse each other."""
         return hashlib.sha256(self.encode()).hexdigest()[:16]
+
+
+@lru_cache(maxsize=4)
+def preference_lists(ring: Ring) -> list[list[NodeId]]:
+    """The preference list of every partition; walked once per ring."""
+    return [ring.preference_list(partition) for partition in range(ring.size)]
 
 
 def decode_ring(data: bytes) -> Ring:

@@ -13,11 +13,9 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from respkv.commands.context import Context, NodeStatistics
-from respkv.config.cluster_value import effective_quorums, effective_sloppy
 from respkv.coordinator.coordinator import Coordinator
 from respkv.coordinator.operations import Operations
 from respkv.coordinator.replica import Replica
-from respkv.coordinator.routes import RouteTable, View
 from respkv.errors import PeerProtocolError
 from respkv.membership.gossip import Membership
 from respkv.repair.handoff import Handoff
@@ -30,6 +28,7 @@ from respkv.server.options import membership_options
 from respkv.server.peers import Peers
 from respkv.server.policy import PROTECTED, is_loopback_peer
 from respkv.server.session import Session
+from respkv.server.topology import Topology
 from respkv.storage.parking import Parking
 from respkv.transport import frames
 from respkv.transport.turn import Turn
@@ -103,6 +102,17 @@ class Node:
             value=value,
             save=lambda name, data: self._out.saves.append((name, data)),
         )
+        self.topology = Topology(
+            turn=turn,
+            settings=settings,
+            membership=self.membership,
+            cluster=self.cluster,
+            coordinator=self.coordinator,
+            operations=self.operations,
+            replica=self.replica,
+            handoff=self.handoff,
+            hints=hints,
+        )
         self.statistics = NodeStatistics()
         self.clients: dict[int, Session] = {}
         self.context = Context(
@@ -150,8 +160,6 @@ class Node:
             handoff=self.handoff,
             cluster=self.cluster,
         )
-        self._links: set[NodeId] = set()
-        self._redraw_due = True
         self._freeze_number = 0
         self._log_bytes_since_freeze = 0
         self._unsynced = False
@@ -161,7 +169,7 @@ class Node:
         self._burying = False
         self._scans: dict[int, Any] = {}
         self.cluster.on_change = self._on_cluster_change
-        self.cluster.live_peers = lambda: sorted(self._usable())
+        self.cluster.live_peers = lambda: sorted(self.topology.usable())
         self._on_cluster_change()
 
     # --- a turn
@@ -194,7 +202,6 @@ class Node:
         return self._depart()
 
     def _other_arrival(self, kind: int, arrival: turns.Arrival) -> None:
-        now = self._turn.now
         match kind:
             case turns.CLIENT_OPENED:
                 self._open_client(*arrival[1:])
@@ -205,11 +212,9 @@ class Node:
                     session.settle()
                     session.backlog.clear()
             case turns.PEER_OPENED:
-                self._links.add(arrival[1])
-                self.membership.link_opened(arrival[1], now)
-                self._redraw_due = True
+                self.topology.link_opened(arrival[1])
             case turns.PEER_CLOSED:
-                self._peer_closed(arrival[1], refused=arrival[2] == "refused")
+                self.topology.link_closed(arrival[1], refused=arrival[2] == "refused")
             case turns.LOG_DURABLE:
                 self._turn.durable(arrival[1])
             case turns.LOADED:
@@ -251,16 +256,13 @@ class Node:
             for target, payload in membership.tick(now, self._turn.wall_ms):
                 self._out.control.append((target, payload))
             self._watch_clock(now)
-        if changes := membership.changes():
-            self._on_membership(changes)
         self.handoff.tick()
         if now >= self._next_expiry:
             self._next_expiry = now + EXPIRY_INTERVAL_S
             self.statistics.expired_keys += self.store.expire_some(self._turn.wall_ms, keys_max=EXPIRED_PER_CYCLE_MAX)
             if self._burying:
                 self._burying = self.store.bury()
-        if self._redraw_due:
-            self._redraw()
+        self.topology.look()
 
     def _depart(self) -> turns.Departures:
         turn, out, dispatcher = self._turn, self._out, self.dispatcher
@@ -275,22 +277,24 @@ class Node:
         for session in dispatcher.broken:
             self._break_off(session)
         dispatcher.broken.clear()
+        links = self.topology.links
         if turn.sections:
             header = frames.pack_header(self.clock.last, self.cluster.ring.epoch, self.cluster.value_mark)
             for peer, sections in turn.sections.items():
-                if peer in self._links:
+                if peer in links:
                     out.frames.append((peer, header + b"".join(sections)))
             turn.sections.clear()
         if out.control:
             header = frames.pack_header(self.clock.last, self.cluster.ring.epoch, self.cluster.value_mark)
             out.control = [
-                (peer, header + frames.pack_section(frames.GOSSIP, 0, payload)) for peer, payload in out.control if peer in self._links
+                (peer, header + frames.pack_section(frames.GOSSIP, 0, payload)) for peer, payload in out.control if peer in links
             ]
         if turn.log:
             self._append_log()
         out.loads = self.parking.requests
         self.parking.requests = []
         out.events, turn.events = turn.events, []
+        out.link_closes, self.topology.mute = self.topology.mute, []
         self._after_log()
         out.wake_at = self._next_wake()
         self._out = turns.Departures()
@@ -393,52 +397,7 @@ class Node:
     def _stop(self, code: int) -> None:
         self._out.stop = code
 
-    # --- members and routes
-
-    def _peer_closed(self, peer: NodeId, *, refused: bool) -> None:
-        now = self._turn.now
-        was_linked = peer in self._links
-        self._links.discard(peer)
-        self.membership.link_closed(peer, now, refused=refused)
-        if was_linked:
-            self._redraw()
-            self.coordinator.on_peer_closed(peer)
-            self.operations.on_peer_closed(peer)
-            self.handoff.on_peer_closed(peer)
-
-    def _on_membership(self, changes: list[Any]) -> None:
-        for change in changes:
-            self._turn.events.append(("notice", str(change)))
-        self._redraw_due = True
-
-    def _usable(self) -> frozenset[NodeId]:
-        membership = self.membership
-        return frozenset(node for node in self._links if membership.usable(node)) | {self.me}
-
-    def _redraw(self) -> None:
-        """Draw the routes anew."""
-        self._redraw_due = False
-        usable = self._usable()
-        value, ring = self.cluster.value, self.cluster.ring
-        view = View(
-            me=self.me,
-            usable=usable,
-            rebuilding=frozenset(node for node in usable if self.membership.application_value(node, "rebuilding")),
-            stale=frozenset(self.hints.rows),
-            sloppy=effective_sloppy(value),
-            handoff=self.settings.hinted_handoff,
-        )
-        quorum = effective_quorums(value, members=len(ring.members))
-        table = RouteTable(ring, view=view, quorum=quorum)
-        # Batches that this turn has opened belong to the old routes: they go out first.
-        while self.coordinator.seal():
-            pass
-        self.coordinator.use_routes(table, quorum)
-        self.coordinator.compensation.usable = usable - view.rebuilding
-        self.coordinator.compensation.sloppy = view.sloppy
-        self.coordinator.compensation.handoff = view.handoff
-        self.replica.holds = table.holds
-        self.handoff.usable = usable - {self.me}
+    # --- settings
 
     def _on_cluster_change(self) -> None:
         """The ring or the settings changed."""
@@ -463,7 +422,7 @@ class Node:
             store.raise_floor(floor, highest=self.clock.last.to_bytes(8))
             self._burying = True
             self._out.purge_below = floor
-        self._redraw_due = True
+        self.topology.redraw_due = True
 
     def _watch_clock(self, now: float) -> None:
         skew = self.membership.clock_skew_ms(self._turn.wall_ms, now)

@@ -233,6 +233,10 @@ class Reactor:
             channel = self.incoming.get(peer)
             if channel is not None:
                 self.close_incoming(channel, "malformed frame")
+        for peer in departures.link_closes:
+            link = self.links.get(peer)
+            if link is not None:
+                self.close_link(link, "mute")
         for level, text in departures.events:
             self.on_event(level, text)
         if departures.stop is not None:

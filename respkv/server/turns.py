@@ -44,6 +44,7 @@ class Departures:
         "events",
         "frames",
         "freeze",
+        "link_closes",
         "loads",
         "log",
         "peer_closes",
@@ -69,6 +70,8 @@ class Departures:
         """Frames of the control channel: gossip, which must not wait behind data."""
         self.peer_closes: list[str] = []
         """Peers whose link to this node is to be closed: they sent what no node sends."""
+        self.link_closes: list[str] = []
+        """Peers to whom this node's link is to be closed and dialled anew."""
         self.events: list[tuple[str, str]] = []
         """(level, sentence) for the log file; levels are Redis's: debug, verbose, notice, warning."""
         self.replies: list[tuple[int, list[bytes]]] = []

@@ -1,0 +1,145 @@
+"""Who can be reached, and the routes that follow from it. Pure.
+
+Rule 1: a node is asked for data only while the link to it is open, it is not DOWN, and it has the same ring.
+Rule 2: the routes are drawn anew when one of these changes, before the next request is coordinated.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from respkv.config.cluster_value import effective_quorums, effective_sloppy
+from respkv.coordinator.routes import RouteTable, View
+
+if TYPE_CHECKING:
+    from respkv.config.settings import Settings
+    from respkv.coordinator.coordinator import Coordinator
+    from respkv.coordinator.operations import Operations
+    from respkv.coordinator.replica import Replica
+    from respkv.ids import NodeId
+    from respkv.membership.gossip import Membership
+    from respkv.repair.handoff import Handoff
+    from respkv.repair.hints import HintBook
+    from respkv.server.cluster import ClusterState
+    from respkv.transport.turn import Turn
+
+REDRAW_INTERVAL_S = 1.0
+
+
+class Topology:
+    """Links, members and routes."""
+
+    def __init__(
+        self,
+        *,
+        turn: Turn,
+        settings: Settings,
+        membership: Membership,
+        cluster: ClusterState,
+        coordinator: Coordinator,
+        operations: Operations,
+        replica: Replica,
+        handoff: Handoff,
+        hints: HintBook,
+    ) -> None:
+        """No link is open yet."""
+        self._turn = turn
+        self._settings = settings
+        self._membership = membership
+        self._cluster = cluster
+        self._coordinator = coordinator
+        self._operations = operations
+        self._replica = replica
+        self._handoff = handoff
+        self._hints = hints
+        self.links: set[NodeId] = set()
+        """Peers to which this node's link is open."""
+        self.mute: list[NodeId] = []
+        """Links on which nothing was heard for so long that they are to be dialled anew."""
+        self.rebuilding = False
+        """Whether this node itself lacks data that it may have acknowledged: it stores, and counts for nothing."""
+        self.redraw_due = True
+        self._drawn_at = turn.now
+        self._view: View | None = None
+        self._conflicts: frozenset[NodeId] = frozenset()
+
+    def usable(self) -> frozenset[NodeId]:
+        """The nodes that take requests now; this one among them."""
+        membership = self._membership
+        return frozenset(node for node in self.links - self._conflicts if membership.usable(node)) | {self._cluster.me}
+
+    def link_opened(self, peer: NodeId) -> None:
+        """This node's link to a peer takes frames."""
+        self.links.add(peer)
+        self._membership.link_opened(peer, self._turn.now)
+        self.redraw_due = True
+
+    def link_closed(self, peer: NodeId, *, refused: bool) -> None:
+        """This node's link to a peer broke, or could not be opened."""
+        was_open = peer in self.links
+        self.links.discard(peer)
+        self._membership.link_closed(peer, self._turn.now, refused=refused)
+        if was_open:
+            self.redraw()
+            self._coordinator.on_peer_closed(peer)
+            self._operations.on_peer_closed(peer)
+            self._handoff.on_peer_closed(peer)
+
+    def look(self) -> None:
+        """Once a turn: take in what membership has found, and draw the routes if they are due."""
+        changes = self._membership.changes()
+        for node, before, after, reason in changes:
+            self._turn.events.append(("notice", f"node {node[:8]} is {after.value} (was {before.value}): {reason}"))
+        now = self._turn.now
+        if changes or now - self._drawn_at >= REDRAW_INTERVAL_S:
+            self.redraw_due = True
+            self._look_for_conflicts()
+            self.mute += self._membership.mute_links(now)
+        if self.redraw_due:
+            self.redraw()
+
+    def _look_for_conflicts(self) -> None:
+        conflicts = self._membership.ring_conflicts()
+        found = frozenset(conflict.node for conflict in conflicts)
+        for conflict in conflicts:
+            if conflict.node not in self._conflicts:
+                text = f"node {conflict.node[:8]} has ring {conflict.their_hash} of epoch {conflict.epoch}, ours is {conflict.our_hash}"
+                self._turn.events.append(("warning", f"{text}: neither serves the other. Compare cluster-nodes and ring-size of both."))
+        self._conflicts = found
+
+    def view(self) -> View:
+        """What this node believes of the others now."""
+        membership, me = self._membership, self._cluster.me
+        usable = self.usable()
+        rebuilding = {node for node in usable if node != me and membership.application_value(node, "rebuilding")}
+        if self.rebuilding:
+            rebuilding.add(me)
+        return View(
+            me=me,
+            usable=usable,
+            rebuilding=frozenset(rebuilding),
+            stale=frozenset(self._hints.rows) | (usable - membership.prompt() - {me}),
+            sloppy=effective_sloppy(self._cluster.value),
+            handoff=self._settings.hinted_handoff,
+        )
+
+    def redraw(self) -> None:
+        """Draw the routes anew, if anything that they depend on has changed."""
+        self.redraw_due = False
+        self._drawn_at = self._turn.now
+        cluster, coordinator = self._cluster, self._coordinator
+        view = self.view()
+        quorum = effective_quorums(cluster.value, members=len(cluster.ring.members))
+        if view == self._view and quorum == coordinator.quorum and coordinator.table is not None and coordinator.table.ring is cluster.ring:
+            return
+        self._view = view
+        table = RouteTable(cluster.ring, view=view, quorum=quorum)
+        # Batches that this turn has opened belong to the old routes: they go out first.
+        while coordinator.seal():
+            pass
+        coordinator.use_routes(table, quorum)
+        coordinator.compensation.usable = view.usable - view.rebuilding
+        coordinator.compensation.sloppy = view.sloppy
+        coordinator.compensation.handoff = view.handoff
+        self._replica.holds = table.holds
+        self._handoff.usable = view.usable - {cluster.me}
