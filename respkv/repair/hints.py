@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from respkv.ids import NodeId
     from respkv.storage.store import Row
 
-HINTS_PARTITION = 0xFFFF
+HINTS_PARTITION = 0xFFFE
+"""No ring has it, and the tables keep rows about themselves behind it."""
+_HELD = b"\xff"
+"""What a row holds in the tables: above every stamp, so that FLUSHALL's purge of old records leaves it alone."""
 #: What a row costs, for `max-hints-size`: the key and the record are counted apart.
 ROW_OVERHEAD_BYTES = 64
 
@@ -86,6 +89,10 @@ class HintBook:
             if changed:
                 self._changed[owner, key] = True
 
+    def restore_drop(self, owner: NodeId, key: bytes) -> None:
+        """Note that the log dropped a row, so that the next freeze deletes it where the tables still have it."""
+        self._changed[owner, key] = False
+
     def drop(self, owner: NodeId, keys: Iterable[bytes], *, reason: str | None = None) -> list[bytes]:
         """Drop rows: delivered, or given up for a reason. Returns the keys for which there was a row."""
         rows = self.rows.get(owner)
@@ -125,7 +132,7 @@ class HintBook:
     def changes(self) -> list[Row]:
         """What the tables lack, as rows for a freeze; begins a new list."""
         changed, self._changed = self._changed, {}
-        return [(HINTS_PARTITION, bytes.fromhex(owner) + key, b"\x01" if held else None) for (owner, key), held in changed.items()]
+        return [(HINTS_PARTITION, bytes.fromhex(owner) + key, _HELD if held else None) for (owner, key), held in changed.items()]
 
 
 def owner_and_key(row_key: bytes) -> tuple[NodeId, bytes]:

@@ -7,5 +7,6 @@ Pure; together they are the node:
 `dispatch`  from a command of the table to its handler, here or on another node, and back to a reply.
 `peers`     what arrives from other nodes, section by section.
 `cluster`   the ring and the cluster-wide settings, and their way to the other nodes.
+`restore`   from a commit log and tables to a store, a hint book and a clock.
 `policy`    small decisions that settings make about clients and peers.
 """
