@@ -63,6 +63,7 @@ class WriteBatch:
         "resends",
         "route",
         "sequence",
+        "turn",
         "waiting",
     )
 
@@ -71,6 +72,8 @@ class WriteBatch:
         self.route = route
         self.quorum = quorum
         self.sequence = 0
+        self.turn = 0
+        """The number of the turn in which it was sent."""
         self.items: list[bytes] = []
         """[key, record, key, record, ...]"""
         self.cell: Cell = [None]

@@ -41,6 +41,12 @@ class Writes:
         """Batches that wait for acknowledgements."""
         return len(self._in_flight)
 
+    def oldest_turn(self) -> int | None:
+        """The turn in which the oldest write that is not confirmed began."""
+        for batch in self._in_flight.values():
+            return batch.turn
+        return None
+
     def check(self, route: Route, quorum: Quorums) -> None:
         """Raise NoQuorumError unless the partitions of a route can be written now."""
         if self._coordinator.skew_ms is not None:
@@ -98,6 +104,7 @@ class Writes:
                 batch.waiting.add(self._coordinator.me)
         if route.write_peers or route.stand_ins or batch.waiting:
             batch.sequence = turn.next_sequence()
+            batch.turn = turn.number
             section = frames.pack_section(frames.WRITE, batch.sequence, body)
             for peer in route.write_peers:
                 turn.sections[peer].append(section)
@@ -116,6 +123,7 @@ class Writes:
 
     def send_part(self, part: WriteBatch, fallback: NodeId, body: bytes) -> None:
         """Ask one fallback to take a part of a batch."""
+        part.turn = self._coordinator.turn.number
         part.sequence = self._coordinator.turn.next_sequence()
         part.waiting.add(fallback)
         self._coordinator.turn.post(fallback, frames.STAND_IN, part.sequence, body)

@@ -2,4 +2,5 @@
 
 `hints` are the rows that say which owner lacks which key.
 `handoff` pays them back to their owners.
+`confirmation` knows how far back the log is confirmed by the other replicas.
 """

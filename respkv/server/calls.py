@@ -37,6 +37,7 @@ class Calls:
             "value": self._node.cluster.serve_value,
             "count": self._count,
             "key": self._key,
+            "rows": self._node.rebuild.serve,
         }
 
     def _count(self, call: Call) -> None:

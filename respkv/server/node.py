@@ -18,6 +18,7 @@ from respkv.coordinator.operations import Operations
 from respkv.coordinator.replica import Replica
 from respkv.errors import PeerProtocolError
 from respkv.membership.gossip import Membership
+from respkv.repair.confirmation import Confirmation
 from respkv.repair.handoff import Handoff
 from respkv.resp.reader import RequestReader
 from respkv.server import turns
@@ -27,6 +28,8 @@ from respkv.server.dispatch import Dispatcher
 from respkv.server.options import membership_options
 from respkv.server.peers import Peers
 from respkv.server.policy import PROTECTED, is_loopback_peer
+from respkv.server.rebuild import Rebuild
+from respkv.server.rows import RowReader
 from respkv.server.session import Session
 from respkv.server.topology import Topology
 from respkv.storage.parking import Parking
@@ -49,7 +52,6 @@ if TYPE_CHECKING:
 SEALS_PER_TURN_MAX = 64
 EXPIRY_INTERVAL_S = 0.1
 EXPIRED_PER_CYCLE_MAX = 2000
-CONFIRM_INTERVAL_S = 1.0
 
 
 class Node:
@@ -148,6 +150,8 @@ class Node:
         self.dispatcher.new_session = lambda client: Session(
             0, dispatcher=self.dispatcher, reader=None, address=client.address, local_address=client.local_address
         )
+        self.rows = RowReader(self)
+        self.rebuild = Rebuild(self)
         self.calls = Calls(self)
         self.dispatcher.calls |= self.calls.table()
         self.peers = Peers(
@@ -165,7 +169,7 @@ class Node:
         self._unsynced = False
         self._next_sync = now
         self._next_expiry = now + EXPIRY_INTERVAL_S
-        self._next_confirm = now + CONFIRM_INTERVAL_S
+        self._confirmation = Confirmation(now)
         self._burying = False
         self._scans: dict[int, Any] = {}
         self.cluster.on_change = self._on_cluster_change
@@ -263,6 +267,7 @@ class Node:
             if self._burying:
                 self._burying = self.store.bury()
         self.topology.look()
+        self.rebuild.tick()
 
     def _depart(self) -> turns.Departures:
         turn, out, dispatcher = self._turn, self._out, self.dispatcher
@@ -289,6 +294,7 @@ class Node:
             out.control = [
                 (peer, header + frames.pack_section(frames.GOSSIP, 0, payload)) for peer, payload in out.control if peer in links
             ]
+        turn.log += self._confirmation.tick(now=turn.now, turn_number=turn.number, oldest_in_flight=self.coordinator.writes.oldest_turn())
         if turn.log:
             self._append_log()
         out.loads = self.parking.requests
@@ -303,6 +309,7 @@ class Node:
     def _append_log(self) -> None:
         turn, out = self._turn, self._out
         out.log, turn.log = turn.log, []
+        self._confirmation.wrote()
         self._log_bytes_since_freeze += sum(len(body) for _, body in out.log)
         if turn.sync_each_turn:
             out.sync = turn.number
@@ -316,9 +323,6 @@ class Node:
             out.sync = turn.number
             self._unsynced = False
             self._next_sync = now + 1.0
-        if now >= self._next_confirm:
-            self._next_confirm = now + CONFIRM_INTERVAL_S
-            out.confirmed = not self.coordinator.in_flight_count()
         if self._log_bytes_since_freeze > settings.memtable_size and store.frozen is None:
             self._freeze_number += 1
             self._log_bytes_since_freeze = 0
@@ -330,7 +334,7 @@ class Node:
 
     def _next_wake(self) -> float:
         wake = min(self.membership.next_due, self._next_expiry)
-        for due in (self.coordinator.next_due(), self.operations.next_due(), self.handoff.next_due()):
+        for due in (self.coordinator.next_due(), self.operations.next_due(), self.handoff.next_due(), self.rebuild.next_due()):
             if due is not None and due < wake:
                 wake = due
         if self.dispatcher.resumable:

@@ -48,6 +48,11 @@ class Session(Client):
         self.last_active = self._dispatcher.context.turn.now
         if commands:
             self.enqueue(commands)
+        while reader.awaits_authentication:
+            reader.authenticated = self.authenticated
+            commands = reader.feed(b"")
+            if commands:
+                self.enqueue(commands)
         if reader.error is not None or reader.cross_protocol:
             self._dispatcher.protocol_error(self)
 

@@ -29,7 +29,8 @@ Arrival = tuple[Any, ...]
 LOG_WRITES = 1  # [key, record, key, record, ...]
 LOG_HINTS = 2  # [owner, [key, record, ...]]: stored like writes, and a hint row for the owner
 LOG_HINTS_DROPPED = 3  # [owner, [key, ...]]
-LOG_CONFIRMED = 4  # position: everything appended below it reached its replicas or became a hint
+LOG_CONFIRMED = 4  # number of a mark (u64): everything before that mark reached its replicas or became a hint
+LOG_MARK = 6  # its number (u64)
 LOG_KEYS_DROPPED = 5  # [key, ...]: a stand-in copy that its owner has taken over
 
 
@@ -38,7 +39,6 @@ class Departures:
 
     __slots__ = (
         "closes",
-        "confirmed",
         "control",
         "deferred_closes",
         "events",
@@ -63,8 +63,6 @@ class Departures:
         """(kind, body) to append to the commit log before anything is sent."""
         self.sync = 0
         """If not 0, the number of this turn: make the log durable and report LOG_DURABLE with the number."""
-        self.confirmed = False
-        """All that was appended before this turn has reached its replicas or become a hint: a restart need not send it again."""
         self.frames: list[tuple[str, bytes]] = []
         self.control: list[tuple[str, bytes]] = []
         """Frames of the control channel: gossip, which must not wait behind data."""

@@ -1,0 +1,183 @@
+"""A node that lacks data it may have acknowledged copies its partitions from their other replicas before it votes. Pure.
+
+That is a node that found its log damaged, one whose directory was emptied, and one that is new: the members of a new
+cluster copy nothing from each other and are done at once.
+
+Rule 1: until it is done the node stores what it is sent, but neither its acknowledgements nor its answers count.
+Rule 2: a partition is done when N - W + 1 of its other replicas were read from end to end: every acknowledged write is
+on W nodes, so one of those has it.
+Rule 3: what is copied is merged, never assigned, so writes that arrive meanwhile are safe.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from respkv.coordinator.operations import Ask, Call, Steps
+from respkv.errors import PeerProtocolError
+from respkv.server.turns import LOG_WRITES
+
+if TYPE_CHECKING:
+    from respkv.ids import NodeId
+    from respkv.server.node import Node
+
+MARKER_FILE = "complete"
+PIECE_ROWS = 1000
+PIECE_BYTES_MAX = 512 * 1024
+ANSWER_S = 5.0
+RETRY_S = 0.1
+
+
+class Position(msgspec.Struct, array_like=True):
+    """Where to go on: a partition and a hash in it."""
+
+    partition: int
+    first_hash: int
+
+
+class Piece(msgspec.Struct, array_like=True):
+    """Some rows, and where to go on; None at the end."""
+
+    pairs: list[bytes]
+    next: Position | None
+
+
+class Rebuild:
+    """Copies what this node lacks."""
+
+    __slots__ = ("_done", "_node", "_positions", "_retry_at", "_running", "keys_total", "needed")
+
+    def __init__(self, node: Node) -> None:
+        """Nothing is lacking."""
+        self._node = node
+        self.needed = False
+        self._positions: dict[NodeId, Position] = {}
+        self._running: set[NodeId] = set()
+        self._done: set[NodeId] = set()
+        self._retry_at = 0.0
+        self.keys_total = 0
+
+    def begin(self, reason: str) -> None:
+        """From now on this node does not count, until it is rebuilt."""
+        node = self._node
+        self.needed = True
+        node.topology.rebuilding = True
+        node.topology.redraw_due = True
+        node.membership.publish("rebuilding", 1)
+        node.context.turn.events.append(("warning", f"rebuilding from the other replicas, and not counting until it is done: {reason}"))
+
+    def tick(self) -> None:
+        """Once a turn: copy from those who can be reached, and see whether that was all."""
+        node = self._node
+        now = node.context.turn.now
+        if not self.needed or now < self._retry_at:
+            return
+        self._retry_at = now + RETRY_S
+        sources = self._sources()
+        if self._is_complete(sources):
+            self._finish()
+            return
+        usable = node.topology.usable()
+        for source in sorted(set().union(*sources) - self._done - self._running) if sources else []:
+            if source in usable:
+                self._running.add(source)
+                node.operations.start(self._copy(source), on_done=lambda _, source=source: self._running.discard(source))  # type: ignore[misc]
+
+    def next_due(self) -> float | None:
+        """When `tick` is to be called again."""
+        return self._retry_at if self.needed else None
+
+    def _sources(self) -> list[frozenset[NodeId]]:
+        """The other replicas of each of this node's partitions."""
+        table, me = self._node.coordinator.table, self._node.me
+        assert table is not None
+        sets = {frozenset(table.primaries(partition)) for partition, holds in enumerate(table.holds) if holds}
+        return [replicas - {me} for replicas in sets]
+
+    def _is_complete(self, sources: list[frozenset[NodeId]]) -> bool:
+        quorum = self._node.coordinator.quorum
+        return all(len(others & self._done) >= min(len(others), max(quorum.n - quorum.w + 1, 1)) for others in sources)
+
+    def _finish(self) -> None:
+        node = self._node
+        self.needed = False
+        node.topology.rebuilding = False
+        node.topology.redraw_due = True
+        node.membership.publish("rebuilding", 0)
+        node.context.save_file(MARKER_FILE, b"1")
+        node.context.turn.events.append(("notice", f"complete: {self.keys_total} records copied from {len(self._done)} nodes"))
+
+    def _copy(self, source: NodeId) -> Steps:
+        node = self._node
+        position: Position | None = self._positions.get(source, Position(0, 0))
+        while position is not None:
+            answers = yield Ask([source], "rows", msgspec.msgpack.encode(position), timeout_s=ANSWER_S)
+            answer = answers[source]
+            if answer is None:
+                return b""
+            try:
+                piece = msgspec.msgpack.decode(answer, type=Piece)
+            except msgspec.MsgspecError as error:
+                raise PeerProtocolError(str(error)) from None
+            self._take(piece.pairs)
+            position = piece.next
+            if position is not None:
+                self._positions[source] = position
+        self._done.add(source)
+        node.context.turn.events.append(("verbose", f"copied all from {source[:8]}"))
+        return b""
+
+    def _take(self, pairs: list[bytes]) -> None:
+        if not pairs:
+            return
+        node = self._node
+        self.keys_total += len(pairs) >> 1
+
+        def merge() -> None:
+            node.store.merge_pairs(pairs)
+
+        node.parking.when_loaded(pairs[::2], merge)
+        node.context.turn.log.append((LOG_WRITES, msgspec.msgpack.encode(pairs)))
+
+    # --- the other end
+
+    def serve(self, call: Call) -> None:
+        """The call "rows": rows of the partitions that the caller and this node both hold, from a position on."""
+        position = msgspec.msgpack.decode(call.argument, type=Position)
+        table = self._node.coordinator.table
+        assert table is not None
+        partition = position.partition
+        while partition < len(table.holds) and not (table.holds[partition] and call.source in table.primaries(partition)):
+            partition += 1
+        if partition >= len(table.holds):
+            call.answer(msgspec.msgpack.encode(Piece([], None)))
+            return
+        first_hash = position.first_hash if partition == position.partition else 0
+        self._serve_from(call, Position(partition, first_hash), [], 0)
+
+    def _serve_from(self, call: Call, position: Position, pairs: list[bytes], size: int) -> None:
+        def then(rows: list[tuple[bytes, bytes]], next_hash: int | None) -> None:
+            nonlocal size
+            for key, record in rows:
+                pairs.extend((key, record))
+                size += len(key) + len(record)
+            if next_hash is not None:
+                following: Position | None = Position(position.partition, next_hash)
+            else:
+                following = self._following(call.source, position.partition)
+            if following is None or size >= PIECE_BYTES_MAX or len(pairs) >= 2 * PIECE_ROWS:
+                call.answer(msgspec.msgpack.encode(Piece(pairs, following)))
+            else:
+                self._serve_from(call, following, pairs, size)
+
+        self._node.rows.read(position.partition, position.first_hash, PIECE_ROWS, then)
+
+    def _following(self, caller: NodeId, partition: int) -> Position | None:
+        table = self._node.coordinator.table
+        assert table is not None
+        for number in range(partition + 1, len(table.holds)):
+            if table.holds[number] and caller in table.primaries(number):
+                return Position(number, 0)
+        return None
