@@ -18,7 +18,7 @@ import msgspec
 
 from respkv.errors import DamageError
 from respkv.repair.hints import HINTS_PARTITION, HintStatistics, owner_and_key
-from respkv.server.turns import LOG_CONFIRMED, LOG_HINTS, LOG_HINTS_DROPPED, LOG_KEYS_DROPPED, LOG_WRITES
+from respkv.server.turns import LOG_CONFIRMED, LOG_HINTS, LOG_HINTS_DROPPED, LOG_KEYS_DROPPED, LOG_MARK, LOG_WRITES
 from respkv.versions.records import ABSENT, VALUE_EXPIRING, newest_stamp_of
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ Row = tuple[int, bytes, bytes]
 
 _decode_list = msgspec.msgpack.Decoder(list[bytes]).decode
 _decode_owned = msgspec.msgpack.Decoder(tuple[str, list[bytes]]).decode
-_decode_position = msgspec.msgpack.Decoder(int).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +47,6 @@ class Restored:
     """Keys in the tail of the log that are sent to their other replicas again."""
 
 
-def encode_confirmed(position: int) -> bytes:
-    """The body of a LOG_CONFIRMED record: everything appended below `position` needs no sending again."""
-    return msgspec.msgpack.encode(position)
-
-
 class Restoration:
     """Fills a store, a hint book and a clock; one for each start."""
 
@@ -63,6 +57,7 @@ class Restoration:
         self._clock = clock
         self._now = now
         self._tail: deque[tuple[int, list[bytes]]] = deque()
+        self._marks: dict[int, int] = {}
         self._rows: dict[tuple[NodeId, bytes], bool] = {}
         self._forgotten: set[bytes] = set()
         self._log_records_count = self._log_bytes = self._rows_count = 0
@@ -97,8 +92,10 @@ class Restoration:
             owner, keys = _decode_owned(body)
             for key in keys:
                 self._rows[owner, key] = False
+        elif kind == LOG_MARK:
+            self._marks[int.from_bytes(body)] = position
         elif kind == LOG_CONFIRMED:
-            confirmed = _decode_position(body)
+            confirmed = self._marks.pop(int.from_bytes(body), 0)
             while self._tail and self._tail[0][0] <= confirmed:
                 self._tail.popleft()
         elif kind == LOG_KEYS_DROPPED:
