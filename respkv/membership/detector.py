@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from respkv.membership.options import DetectorOptions
 
 WINDOW_LEN = 64
-PHI_MAX = 99.0
+PHI_MAX = 300.0
+"""Where the probability leaves the range of floats; well above any threshold that can be set."""
 DEVIATION_MIN_INTERVALS = 3.0
 MEAN_MAX_INTERVALS = 4.0
 DEVIATION_MAX_INTERVALS = 4.25
