@@ -5,6 +5,7 @@ The shell that owns the disk reads; this decides what it means. The server and t
 Rule 1: replaying is merging, so it does not matter how much of the log the tables hold already. Only drops are not merges:
 what the log says last about a hint row, or about a copy that was given back, beats what the tables still hold.
 Rule 2: what the log does not confirm may have reached nobody else: it is owed to all other replicas of its key.
+These debts go into the log before the node runs: the next confirmed mark covers all that lies before it.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ Row = tuple[int, bytes, bytes]
 """(partition, key, record), as the tables hold it; hint rows among them."""
 
 _decode_list = msgspec.msgpack.Decoder(list[bytes]).decode
+_encode = msgspec.msgpack.Encoder().encode
 _decode_owned = msgspec.msgpack.Decoder(tuple[str, list[bytes]]).decode
 
 
@@ -45,6 +47,8 @@ class Restored:
     rows_count: int
     unconfirmed_count: int
     """Keys in the tail of the log that are sent to their other replicas again."""
+    owed: list[tuple[int, bytes]]
+    """(kind, body) that the shell appends to the log before the first turn: the hint rows of that tail."""
 
 
 class Restoration:
@@ -58,6 +62,7 @@ class Restoration:
         self._now = now
         self._tail: deque[tuple[int, list[bytes]]] = deque()
         self._marks: dict[int, int] = {}
+        """Position of each mark. Every process counts its marks from 1: a confirmation means the last of its number."""
         self._rows: dict[tuple[NodeId, bytes], bool] = {}
         self._forgotten: set[bytes] = set()
         self._log_records_count = self._log_bytes = self._rows_count = 0
@@ -135,13 +140,17 @@ class Restoration:
     def owe_tail(self, *, me: NodeId, primaries: Callable[[int], Sequence[NodeId]]) -> Restored:
         """Make hints of what the log does not confirm, for all other replicas. `primaries` names those of a partition."""
         keys = dict.fromkeys(key for _, found in self._tail for key in found)
-        partition_of = self._store.partition
+        store = self._store
+        pairs_by_owner: dict[NodeId, list[bytes]] = {}
         for key in keys:
-            for owner in primaries(partition_of(key)):
+            record = store.get(key)
+            for owner in primaries(store.partition(key)) if record else ():
                 if owner != me:
                     self._hints.restore(owner, (key,), self._now, changed=True)
+                    pairs_by_owner.setdefault(owner, []).extend((key, record))
         self._hints.statistics = HintStatistics()
-        return Restored(self._log_records_count, self._log_bytes, self._rows_count, len(keys))
+        owed = [(LOG_HINTS, _encode([owner, pairs])) for owner, pairs in pairs_by_owner.items()]
+        return Restored(self._log_records_count, self._log_bytes, self._rows_count, len(keys), owed)
 
 
 def restore(
