@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from binascii import crc_hqx
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from respkv.config.quorums import Quorums
@@ -74,6 +75,10 @@ class Coordinator:
         self.request_timeout_s = 1.0
         self.speculative_retry_s = 0.05
         self.speculation_allowed = True
+        self.waiting_count = 0
+        """Keys whose reads and writes wait for their quorum."""
+        self.on_late: Callable[[NodeId], None] = lambda _: None
+        """Called for a replica that is slower than `speculative-retry`: evidence for the failure detector."""
         self.skew_ms: int | None = None
         """How far this node's clock is off, once that is too far to stamp writes."""
         self.statistics: Any = CoordinatorStatistics()
@@ -247,6 +252,9 @@ class Coordinator:
         slow, deadlines = self._slow, self._deadlines
         while slow and slow[0][0] <= now:
             batch = slow.popleft()[1]
+            for peer in batch.waiting:
+                if peer != self.me:
+                    self.on_late(peer)
             if batch.open and self.speculation_allowed:
                 if isinstance(batch, WriteBatch):
                     self.writes.speculate(batch)

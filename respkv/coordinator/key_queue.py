@@ -25,11 +25,13 @@ class Ticket:
 class KeyQueue:
     """The queues of all keys that somebody works on."""
 
-    __slots__ = ("_queues", "length_max")
+    __slots__ = ("_is_starting", "_queues", "_ready", "length_max")
 
     def __init__(self, *, length_max: int = 100_000) -> None:
         """At most `length_max` commands may wait for one key."""
         self._queues: dict[bytes, deque[Ticket]] = {}
+        self._ready: deque[Ticket] = deque()
+        self._is_starting = False
         self.length_max = length_max
 
     def enter(self, ticket: Ticket) -> bool:
@@ -45,12 +47,11 @@ class KeyQueue:
                 ticket.ahead += 1
             queue.append(ticket)
         if not ticket.ahead:
-            ticket.start()
+            self._start(ticket)
         return True
 
     def leave(self, ticket: Ticket) -> None:
         """The command is done: the next of each key may start."""
-        ready = []
         for key in ticket.keys:
             queue = self._queues[key]
             assert queue[0] is ticket
@@ -61,9 +62,19 @@ class KeyQueue:
             follower = queue[0]
             follower.ahead -= 1
             if not follower.ahead:
-                ready.append(follower)
-        for follower in ready:
-            follower.start()
+                self._start(follower)
+
+    def _start(self, ticket: Ticket) -> None:
+        """Start a command. One that ends at once lets the next one start, and so on: by turns, not by recursion."""
+        self._ready.append(ticket)
+        if self._is_starting:
+            return
+        self._is_starting = True
+        try:
+            while self._ready:
+                self._ready.popleft().start()
+        finally:
+            self._is_starting = False
 
     def __len__(self) -> int:
         """Keys that somebody works on."""

@@ -103,6 +103,7 @@ class Reads:
         for peer in chosen:
             self._ask(batch, peer, body)
         self._in_flight[batch.sequence] = batch
+        self._coordinator.waiting_count += len(batch.keys)
         self._coordinator.watch(batch)
 
     def _ask(self, batch: ReadBatch, peer: NodeId, body: bytes) -> None:
@@ -137,6 +138,8 @@ class Reads:
         if not batch.primary_answers and ABSENT in batch.best and self._ask_primary(batch):
             return
         batch.open = False
+        if batch.sequence:
+            self._coordinator.waiting_count -= len(batch.keys)
         now_ms = self._coordinator.turn.wall_ms
         last: Waiter | None = None
         for record, cell, conn in zip(batch.best, batch.cells, batch.conns, strict=True):
@@ -175,6 +178,7 @@ class Reads:
 
     def _fail(self, batch: ReadBatch, error: ClientError) -> None:
         batch.open = False
+        self._coordinator.waiting_count -= len(batch.keys)
         self._coordinator.statistics.read_timeouts_total += 1
         reply = error.reply()
         for cell, conn in zip(batch.cells, batch.conns, strict=True):

@@ -5,7 +5,7 @@ Rule: a record is merged and on its way to the log before anything about it is s
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -16,6 +16,8 @@ from respkv.transport import frames
 from respkv.versions.records import newest_stamp_of, restamped, stamp_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from respkv.config.quorums import Quorums
     from respkv.coordinator.coordinator import Coordinator
     from respkv.coordinator.routes import Route
@@ -36,6 +38,12 @@ class Writes:
         self._coordinator = coordinator
         self._opened: list[WriteBatch] = []
         self._in_flight: dict[int, WriteBatch] = {}
+
+    def concerns(self, conn: Any, keys: Sequence[bytes]) -> bool:
+        """Whether a plain SET of a connection to one of these keys is not acknowledged yet."""
+        return any(
+            conn in batch.conns and not set(keys).isdisjoint(batch.items[::2]) for batch in (*self._opened, *self._in_flight.values())
+        )
 
     def __len__(self) -> int:
         """Batches that wait for acknowledgements."""
@@ -114,6 +122,7 @@ class Writes:
                 batch.waiting.add(peer)
             if batch.waiting:
                 self._in_flight[batch.sequence] = batch
+                self._coordinator.waiting_count += len(batch.items) >> 1
                 self._coordinator.watch(batch)
         if self._coordinator.me in batch.waiting:
             if turn.sync_each_turn:
@@ -200,6 +209,8 @@ class Writes:
     def written(self, batch: WriteBatch) -> None:
         """The quorum is met: answer everybody who waits."""
         batch.open = False
+        if batch.sequence and batch.parent.__class__ is not Division:
+            self._coordinator.waiting_count -= len(batch.items) >> 1
         batch.cell[0] = OK
         for conn in batch.conns:
             conn.drain()
@@ -218,6 +229,8 @@ class Writes:
 
     def _fail(self, batch: WriteBatch, error: ClientError) -> None:
         batch.open = False
+        if batch.parent.__class__ is not Division:
+            self._coordinator.waiting_count -= len(batch.items) >> 1
         self._coordinator.statistics.write_timeouts_total += 1
         batch.cell[0] = error.reply()
         for conn in batch.conns:

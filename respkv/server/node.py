@@ -172,6 +172,7 @@ class Node:
         self._confirmation = Confirmation(now)
         self._burying = False
         self._scans: dict[int, Any] = {}
+        self.coordinator.on_late = lambda peer: self.membership.late_answer(peer, turn.now)
         self.cluster.on_change = self._on_cluster_change
         self.cluster.live_peers = lambda: sorted(self.topology.usable())
         self._on_cluster_change()
@@ -184,6 +185,7 @@ class Node:
         turn.now, turn.wall_ms = now, wall_ms
         turn.number += 1
         self.clock.advance(wall_ms)
+        self.dispatcher.overloaded = self.coordinator.waiting_count > self.settings.coordinator_in_flight_max
         clients = self.clients
         for arrival in arrivals:
             kind = arrival[0]
