@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from respkv.coordinator.coordinator import Coordinator
     from respkv.coordinator.operations import Operations, Steps
     from respkv.coordinator.replica import Replica
-    from respkv.transport.turn import Turn
     from respkv.ids import NodeId
     from respkv.membership.gossip import Membership
     from respkv.placement.ring import Ring
     from respkv.repair.handoff import Handoff
     from respkv.repair.hints import HintBook
     from respkv.storage.store import Store
+    from respkv.transport.turn import Turn
     from respkv.versions.clock import HybridClock
 
 NIL = {2: b"$-1\r\n", 3: b"_\r\n"}
@@ -60,8 +60,10 @@ class Client:
         "readonly",
         "reply_mode",
         "resp",
+        "silent",
         "total_commands",
         "transaction",
+        "transaction_bytes",
         "transaction_failed",
         "usual",
     )
@@ -84,12 +86,16 @@ class Client:
         """`no-evict`, `no-touch`."""
         self.reply_mode = "on"
         """`on`, `off`, or `skip` (the next reply only)."""
+        self.silent = False
+        """Whether the command that runs now is not answered."""
         self.readonly = False
         self.quorum: Quorums | None = None
         """What RESPKV QUORUM or READONLY chose; None: the cluster's."""
         self.transaction: list[tuple[Command, list[bytes]]] | None = None
         """Commands that MULTI queued."""
+        self.transaction_bytes = 0
         self.transaction_failed = False
+        """A command was refused while it was to be queued: EXEC will refuse them all."""
         self.usual = False
         """Whether plain GET and SET may take the short way: see `settle`."""
         self.last: Any = None
@@ -107,10 +113,15 @@ class Client:
     def settle(self) -> None:
         """Call after a change of what decides whether requests are out of the usual."""
         self.nil = NIL[self.resp]
-        self.usual = self.authenticated and self.transaction is None and self.quorum is None and self.reply_mode == "on" and not self.closing
+        usual = self.authenticated and self.transaction is None and self.quorum is None
+        self.usual = usual and self.reply_mode == "on" and not self.closing
 
     def drain(self) -> None:
         """Some pending replies may have come."""
+        raise NotImplementedError
+
+    def set_authenticated(self, *, authenticated: bool) -> None:
+        """Trust the client, or no longer."""
         raise NotImplementedError
 
 

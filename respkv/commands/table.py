@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from respkv.commands.context import Request
     from respkv.coordinator.operations import Steps
 
+REDIS_VERSION = "7.2.4"
+"""The Redis whose syntax and replies these commands have: what clients are told that look for a version."""
+
 Handler = Callable[["Request"], "bytes | Steps | None"]
 """Gives the reply, or a generator of steps that ends with it. None: it has arranged for the reply itself."""
 
@@ -21,6 +24,10 @@ class Where(enum.Enum):
     HERE = "on the node that was asked"
     PRIMARY = "on the first live primary of its first key, one command at a time per key"
     EACH_PRIMARY = "on the first live primary of each key, which gets the keys that are its own; the integer replies are added up"
+
+
+WhereOf = Callable[[list[bytes]], Where]
+"""Where a command line runs, for commands of which some forms read before they write and others do not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +76,12 @@ class Command:
     since: str
     summary: str
     handler: Handler
-    where: Where
+    where: Where | WhereOf
     complexity: str = ""
+    immediate: bool = False
+    """Whether MULTI does not queue it."""
+    waits: bool = False
+    """Whether it begins only when all earlier commands of its connection are answered: it changes how replies look."""
     subcommands: dict[bytes, Command] = field(default_factory=dict)
     statistics: CommandStatistics = field(default_factory=CommandStatistics)
 
@@ -78,6 +89,11 @@ class Command:
     def is_write(self) -> bool:
         """Whether it may change data."""
         return "write" in self.flags
+
+    def where_of(self, arguments: list[bytes]) -> Where:
+        """On which node a command line runs."""
+        where = self.where
+        return where if isinstance(where, Where) else where(arguments)
 
     def accepts(self, count: int) -> bool:
         """Whether it can have so many words."""
@@ -104,10 +120,15 @@ def command(
     keys: KeyPositions = NO_KEYS,
     group: str,
     since: str = "1.0.0",
-    where: Where = Where.HERE,
+    where: Where | WhereOf = Where.HERE,
     complexity: str = "",
+    immediate: bool = False,
+    waits: bool = False,
 ) -> Callable[[Any], Any]:
-    """Enter a handler into the table. The first line of its docstring is the summary; "CONFIG|SET" is a subcommand."""
+    """Enter a handler into the table. The first line of its docstring is the summary; "CONFIG|SET" is a subcommand.
+
+    `flags` are words that COMMAND prints, and nothing else.
+    """
 
     def enter(handler: Handler) -> Handler:
         entry = Command(
@@ -121,6 +142,8 @@ def command(
             handler=handler,
             where=where,
             complexity=complexity,
+            immediate=immediate,
+            waits=waits,
         )
         container, bar, subname = name.partition("|")
         if bar:

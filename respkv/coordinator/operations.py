@@ -12,7 +12,7 @@ and returns its encoded reply. A ClientError that it raises, or that a step rais
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +50,8 @@ class Ask:
 
     nodes: Sequence[NodeId]
     name: str
-    argument: bytes = b""
+    argument: bytes | Mapping[NodeId, bytes] = b""
+    """The same for all nodes, or one for each."""
     timeout_s: float | None = None
 
 
@@ -240,19 +241,19 @@ class Operations:
             self.running_count -= 1
             raise OverloadedError("too many commands wait for this key; nothing was done")
 
-    def ask(self, gathering: _Gathering, name: str, argument: bytes, *, timeout_s: float | None) -> None:
+    def ask(self, gathering: _Gathering, name: str, argument: bytes | Mapping[NodeId, bytes], *, timeout_s: float | None) -> None:
         """Make a call of every node that is a key of the gathering's value."""
         coordinator = self.coordinator
         turn = coordinator.turn
         deadline = turn.now + (coordinator.request_timeout_s if timeout_s is None else timeout_s)
-        request = msgspec.msgpack.encode([name.encode(), argument])
         for node in list(gathering.value):
+            body = argument if isinstance(argument, bytes) else argument[node]
             if node == coordinator.me:
-                self.serve(Call(node, name, argument, lambda answer, node=node: gathering.answered(node, answer)))  # type: ignore[misc]
+                self.serve(Call(node, name, body, lambda answer, node=node: gathering.answered(node, answer)))  # type: ignore[misc]
                 continue
             sequence = turn.next_sequence()
             self._calls[sequence] = (deadline, gathering, node)
-            turn.post(node, frames.REQUEST, sequence, request)
+            turn.post(node, frames.REQUEST, sequence, msgspec.msgpack.encode([name.encode(), body]))
 
     def on_request(self, peer: NodeId, sequence: int, body: bytes) -> None:
         """Another node makes a call of this one."""

@@ -12,10 +12,12 @@ from respkv.commands.context import Context, Request, SlowlogEntry
 from respkv.commands.table import COMMANDS, Command, Where, find
 from respkv.config.quorums import Quorums
 from respkv.coordinator.operations import INTERNAL_ERROR, Ask, Call, Steps
-from respkv.errors import ClientError, NoQuorumError
+from respkv.errors import ClientError, NoQuorumError, OverloadedError
 from respkv.placement.slots import key_slot
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from respkv.ids import NodeId
     from respkv.server.session import Session
 
@@ -40,53 +42,51 @@ class Dispatcher:
         self.context = context
         self.coordinator = context.coordinator
         self.in_flight_max = 1024
+        self.overloaded = False
+        """Whether more keys wait for their quorum than `coordinator-in-flight-max` allows."""
         self.touched: list[Session] = []
         self.resumable: list[Session] = []
         self.broken: list[Session] = []
         self.set_command = COMMANDS["SET"]
         self.get_command = COMMANDS["GET"]
         self.calls: dict[str, Callable[[Call], None]] = {"command": self._serve_command}
-        self.new_session: Callable[[Any], Session]
-        """Makes a session without a socket that stands for a client: for transactions."""
+        self.begin_transaction: Callable[[Any, list[list[bytes]]], Cell]
+        """Runs commands for a client; the cell gets the array of their replies."""
 
     # --- starting
 
-    def start(self, command: Command, request: Request, keys: list[bytes]) -> bytes | Cell | None:
-        """Run a command. Returns its reply, or a cell that its reply will come into. Raises ClientError."""
-        if command.where is Where.PRIMARY:
-            return self._start_on_primary(command, request, keys)
-        if command.where is Where.EACH_PRIMARY:
-            return self.run(command, request, self._on_each_primary(request, keys))
+    def start(self, command: Command, request: Request, keys: list[bytes], waiter: Session) -> bytes | Cell | None:
+        """Run a command. Returns its reply, or a cell that its reply will come into; `waiter` hears when. Raises ClientError."""
+        if self.overloaded and keys:
+            msg = "too many requests wait for their quorum (coordinator-in-flight-max); nothing was done"
+            raise OverloadedError(msg)
+        where = command.where_of(request.args)
+        if where is Where.EACH_PRIMARY:
+            return self.run(command, request, self._on_each_primary(request, keys), waiter)
+        # What is wrong with the arguments is said here, before anybody else is asked.
         result = command.handler(request)
         if result is None or isinstance(result, bytes | list):
             return result
-        return self.run(command, request, result)
+        if where is Where.HERE:
+            return self.run(command, request, result, waiter)
+        primary = self.primary_of(keys[0])
+        if primary == self.context.me:
+            return self.run(command, request, result, waiter, exclusive=keys)
+        return self.run(command, request, self._pass_on(request, primary), waiter)
 
-    def run(self, command: Command, request: Request, steps: Steps, exclusive: tuple[bytes, ...] | list[bytes] = ()) -> Cell:
+    def run(self, command: Command, request: Request, steps: Steps, waiter: Session, *, exclusive: Sequence[bytes] = ()) -> Cell:
         """Run a generator of steps; its reply comes into the cell."""
         cell: Cell = [None]
-        client = request.client
+        silent = waiter.silent
         started = self.context.turn.now
 
         def done(reply: bytes) -> None:
             self._account(command, request, reply, started)
-            if client is not None and client.reply_mode != "on":
-                reply = b""
-            cell[0] = reply
-            if client is not None:
-                client.drain()
+            cell[0] = b"" if silent else reply
+            waiter.drain()
 
         self.context.operations.start(steps, on_done=done, quorum=request.quorum, exclusive=exclusive)
         return cell
-
-    def _start_on_primary(self, command: Command, request: Request, keys: list[bytes]) -> Cell:
-        primary = self.primary_of(keys[0])
-        if primary == self.context.me:
-            steps = command.handler(request)
-            assert not isinstance(steps, bytes)
-            assert steps is not None
-            return self.run(command, request, steps, exclusive=keys)
-        return self.run(command, request, self._pass_on(request, primary))
 
     def primary_of(self, key: bytes) -> NodeId:
         """The first live primary of a key."""
@@ -115,13 +115,12 @@ class Dispatcher:
         shares: dict[NodeId, list[bytes]] = {}
         for key in keys:
             shares.setdefault(self.primary_of(key), []).append(key)
-        quorum = request.quorum
+        name, resp, quorum = request.args[0], request.resp, request.quorum
+        arguments = {node: msgspec.msgpack.encode(PassedOn(resp, quorum, [name, *share])) for node, share in shares.items()}
+        answers = yield Ask(list(shares), "command", arguments, timeout_s=2 * coordinator.request_timeout_s)
         total = 0
         failure = b""
-        for node, share in shares.items():
-            passed = PassedOn(request.resp, quorum, [request.args[0], *share])
-            answers = yield Ask([node], "command", msgspec.msgpack.encode(passed), timeout_s=2 * coordinator.request_timeout_s)
-            answer = answers[node]
+        for answer in answers.values():
             if answer is None:
                 failure = b"-TIMEOUT a key's primary did not answer in time; the command may still take effect\r\n"
             elif answer.startswith(b":"):
@@ -134,26 +133,18 @@ class Dispatcher:
 
     def _serve_command(self, call: Call) -> None:
         passed = msgspec.msgpack.decode(call.argument, type=PassedOn)
-        quorum = passed.quorum
-        request = Request(self.context, passed.arguments, client=None, resp=passed.resp, quorum=quorum)
-        command = find(passed.arguments[0])
-        if command is None or command.where is Where.HERE:
+        request = Request(self.context, passed.arguments, client=None, resp=passed.resp, quorum=passed.quorum)
+        command = find(passed.arguments[0]) if passed.arguments else None
+        if command is None or not command.accepts(len(passed.arguments)) or command.where_of(passed.arguments) is Where.HERE:
             call.answer(b"-ERR this node does not know the command that was passed on to it\r\n")
             return
-        keys = command.keys.of(passed.arguments)
-        try:
-            steps = command.handler(request)
-            assert not isinstance(steps, bytes)
-            assert steps is not None
-            started = self.context.turn.now
-
-            def done(reply: bytes) -> None:
-                self._account(command, request, reply, started)
-                call.answer(reply)
-
-            self.context.operations.start(steps, on_done=done, quorum=quorum, exclusive=keys)
-        except ClientError as error:
-            call.answer(self.failed(command, error))
+        # The node that the client asked accounts for the command.
+        result = command.handler(request)
+        if isinstance(result, bytes):
+            call.answer(result)
+            return
+        assert result is not None
+        self.context.operations.start(result, on_done=call.answer, quorum=passed.quorum, exclusive=command.keys.of(passed.arguments))
 
     def serve(self, call: Call) -> None:
         """Carry out a call that another node, or this one, makes of this node."""
@@ -177,14 +168,12 @@ class Dispatcher:
 
         The quorum of all their keys is checked first: then either all are begun, or none.
         """
-        writes = [key for command, arguments in queued if command.is_write for key in command.keys.of(arguments)]
-        reads = [key for command, arguments in queued for key in command.keys.of(arguments) if not command.is_write]
-        self.coordinator.check_write(writes, client.quorum)
-        self.coordinator.check_read(reads, client.quorum)
-        cell: Cell = [None]
-        inner = Inner(client, cell, len(queued), session=self.new_session(client))
-        inner.begin([arguments for _, arguments in queued])
-        return cell
+        lines = [(command, arguments, command.keys.of(arguments)) for command, arguments in queued]
+        writing = [key for command, _, keys in lines if command.is_write for key in keys]
+        reading = [key for command, line, keys in lines if not command.is_write or command.where_of(line) is not Where.HERE for key in keys]
+        self.coordinator.check_write(writing, client.quorum)
+        self.coordinator.check_read(reading, client.quorum)
+        return self.begin_transaction(client, [arguments for _, arguments in queued])
 
     # --- accounts
 
@@ -250,31 +239,3 @@ class Dispatcher:
     def protocol_error(self, session: Session) -> None:
         """A client sent what is no request: its connection is to be closed behind the error."""
         self.broken.append(session)
-
-
-class Inner:
-    """The commands of one EXEC: a session without a socket, whose replies become one array."""
-
-    __slots__ = ("_cell", "_client", "_count", "_session")
-
-    def __init__(self, client: Any, cell: Cell, count: int, *, session: Session) -> None:
-        """`count` replies make it complete."""
-        self._client = client
-        self._cell = cell
-        self._count = count
-        self._session = session
-        session.authenticated = True
-        session.resp = client.resp
-        session.quorum = client.quorum
-        session.name = client.name
-        session.settle()
-        session.on_flush = self._flush
-
-    def begin(self, commands: list[list[bytes]]) -> None:
-        """Begin all commands that need not wait for another one among them."""
-        self._session.enqueue(commands)
-
-    def _flush(self, out: list[bytes]) -> None:
-        if len(out) >= self._count and self._cell[0] is None:
-            self._cell[0] = b"*%d\r\n" % len(out) + b"".join(out)
-            self._client.drain()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from respkv.commands.context import Context, NodeStatistics
@@ -32,6 +33,7 @@ from respkv.server.rebuild import Rebuild
 from respkv.server.rows import RowReader
 from respkv.server.session import Session
 from respkv.server.topology import Topology
+from respkv.server.transaction import begin_transaction
 from respkv.storage.parking import Parking
 from respkv.transport import frames
 from respkv.transport.turn import Turn
@@ -147,9 +149,7 @@ class Node:
             handoff=self.handoff,
         )
         self.dispatcher: Dispatcher = Dispatcher(self.context)
-        self.dispatcher.new_session = lambda client: Session(
-            0, dispatcher=self.dispatcher, reader=None, address=client.address, local_address=client.local_address
-        )
+        self.dispatcher.begin_transaction = partial(begin_transaction, self.dispatcher)
         self.rows = RowReader(self)
         self.rebuild = Rebuild(self)
         self.calls = Calls(self)

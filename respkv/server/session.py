@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any
 from respkv.commands.context import Client, Request
 from respkv.commands.table import TABLE, Command, Where, find
 from respkv.errors import AuthenticationRequiredError, ClientError
+from respkv.resp.writer import QUEUED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from respkv.resp.reader import RequestReader
     from respkv.server.dispatch import Dispatcher
 
@@ -28,17 +27,24 @@ RESUMED_AT_ONCE = 64
 class Session(Client):
     """A client and what it waits for."""
 
-    __slots__ = ("_barrier", "_dispatcher", "_touched", "on_flush", "reader")
+    __slots__ = ("_barrier", "_dispatcher", "_touched", "reader", "subject")
 
     def __init__(self, client_id: int, *, dispatcher: Dispatcher, reader: RequestReader | None, address: str, local_address: str) -> None:
-        """`reader` is None for the commands of a transaction: they come parsed."""
+        """`reader` is None where commands come parsed."""
         super().__init__(client_id, address=address, local_address=local_address, now=dispatcher.context.turn.now)
         self._dispatcher = dispatcher
         self.reader = reader
         self._touched = False
         self._barrier = False
-        self.on_flush: Callable[[list[bytes]], None] | None = None
-        """Who gets the replies where there is no socket."""
+        self.subject: Client = self
+        """Which client the commands speak of and change."""
+
+    def set_authenticated(self, *, authenticated: bool) -> None:
+        """Trust the client, or no longer."""
+        self.authenticated = authenticated
+        if self.reader is not None:
+            self.reader.authenticated = authenticated
+        self.settle()
 
     def receive(self, data: bytes) -> None:
         """Bytes of the client."""
@@ -71,7 +77,7 @@ class Session(Client):
         coordinator, in_flight_max = dispatcher.coordinator, dispatcher.in_flight_max
         set_command, get_command = dispatcher.set_command, dispatcher.get_command
         out, pending, table = self.out, self.pending, TABLE
-        set_plain, get_plain, hot = coordinator.set_plain, coordinator.get_plain, coordinator.store.resident
+        set_plain, get_plain, hot = coordinator.set_plain, coordinator.get_plain, coordinator.store.resident and not dispatcher.overloaded
         sets = gets = 0
         self._touch()
         position = 0
@@ -117,11 +123,7 @@ class Session(Client):
     def flushed(self) -> list[bytes]:
         """The replies that can leave now; the session is no longer among those touched in this turn."""
         self._touched = False
-        out = self.out
-        if self.on_flush is not None:
-            self.on_flush(out)
-            return []
-        self.out = []
+        out, self.out = self.out, []
         return out
 
     def _begin(self, command: Command | None, arguments: list[bytes]) -> bool:
@@ -131,26 +133,49 @@ class Session(Client):
         if self.closing:
             return True
         dispatcher = self._dispatcher
-        dispatcher.context.statistics.commands_total += 1
         try:
             command = self._resolve(command, arguments)
-            self.last_command = command.shown_name
-            if self.transaction is not None and "no-multi" not in command.flags:
-                self.transaction.append((command, arguments))
-                self.reply(b"+QUEUED\r\n")
-                return True
-            keys = command.keys.of(arguments)
-            if self.pending and self._must_wait(command, keys):
-                dispatcher.context.statistics.commands_total -= 1
-                return False
+        except ClientError as error:
+            self._hush()
+            self.transaction_failed = self.transaction is not None
+            self.reply(dispatcher.failed(command, error))
+            return True
+        if self.transaction is not None and not command.immediate:
+            self._hush()
+            self._queue(command, arguments)
+            return True
+        keys = command.keys.of(arguments)
+        if self.pending and self._must_wait(command, arguments, keys):
+            return False
+        self._hush()
+        dispatcher.context.statistics.commands_total += 1
+        self.last_command = command.shown_name
+        try:
             self._carry_out(command, arguments, keys)
         except ClientError as error:
-            if self.transaction is not None:
-                self.transaction_failed = True
             self.reply(dispatcher.failed(command, error))
         except Exception as error:
             self.reply(dispatcher.internal_error(error))
         return True
+
+    def _hush(self) -> None:
+        """See whether CLIENT REPLY wants the command that begins now to be answered."""
+        self.silent = self.reply_mode != "on"
+        if self.reply_mode == "skip":
+            self.reply_mode = "on"
+            self.settle()
+
+    def _queue(self, command: Command, arguments: list[bytes]) -> None:
+        """Keep a command for EXEC."""
+        assert self.transaction is not None
+        context = self._dispatcher.context
+        self.transaction_bytes += sum(map(len, arguments))
+        if self.transaction_bytes > context.settings.client_query_buffer_limit:
+            context.turn.events.append(("warning", f"closing client {self.address}: its transaction is above client-query-buffer-limit"))
+            context.close_client(self.id)
+            return
+        self.transaction.append((command, arguments))
+        self.reply(QUEUED)
 
     def _resolve(self, command: Command | None, arguments: list[bytes]) -> Command:
         if command is None:
@@ -165,14 +190,18 @@ class Session(Client):
         if not command.accepts(len(arguments)):
             msg = f"wrong number of arguments for '{command.shown_name}' command"
             raise ClientError(msg)
-        if not self.authenticated and "no-auth" not in command.flags:
-            msg = "Authentication required."
-            raise AuthenticationRequiredError(msg)
+        if not self.authenticated and "no_auth" not in command.flags:
+            if self._dispatcher.context.settings.requirepass:
+                msg = "Authentication required."
+                raise AuthenticationRequiredError(msg)
+            self.set_authenticated(authenticated=True)
         return command
 
-    def _must_wait(self, command: Command, keys: list[bytes]) -> bool:
+    def _must_wait(self, command: Command, arguments: list[bytes], keys: list[bytes]) -> bool:
         if not keys:
-            return "fast" not in command.flags or command.where is not Where.HERE
+            return command.waits or "fast" not in command.flags
+        if command.where_of(arguments) is not Where.HERE and self._dispatcher.coordinator.writes.concerns(self, keys):
+            return True
         if command.is_write:
             return not (self.mutating.isdisjoint(keys) and self.reading.isdisjoint(keys))
         return not self.mutating.isdisjoint(keys)
@@ -180,8 +209,8 @@ class Session(Client):
     def _carry_out(self, command: Command, arguments: list[bytes], keys: list[bytes]) -> None:
         quorum = self.quorum
         dispatcher = self._dispatcher
-        request = Request(dispatcher.context, arguments, client=self, resp=self.resp, quorum=quorum)
-        result = dispatcher.start(command, request, keys)
+        request = Request(dispatcher.context, arguments, client=self.subject, resp=self.resp, quorum=quorum)
+        result = dispatcher.start(command, request, keys, self)
         if isinstance(result, bytes):
             command.statistics.calls += 1
             self.reply(result)
@@ -203,10 +232,7 @@ class Session(Client):
 
     def reply(self, reply: bytes) -> None:
         """Queue a reply behind those that are still to come."""
-        if self.reply_mode != "on":
-            if self.reply_mode == "skip":
-                self.reply_mode = "on"
-                self.settle()
+        if self.silent:
             return
         if self.pending:
             self.pending.append([reply])
