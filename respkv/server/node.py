@@ -269,6 +269,7 @@ class Node:
             if self._burying:
                 self._burying = self.store.bury()
         self.topology.look()
+        self.rows.tick()
         self.rebuild.tick()
 
     def _depart(self) -> turns.Departures:
@@ -336,7 +337,8 @@ class Node:
 
     def _next_wake(self) -> float:
         wake = min(self.membership.next_due, self._next_expiry)
-        for due in (self.coordinator.next_due(), self.operations.next_due(), self.handoff.next_due(), self.rebuild.next_due()):
+        for machine in (self.coordinator, self.operations, self.handoff, self.rebuild, self.rows):
+            due = machine.next_due()
             if due is not None and due < wake:
                 wake = due
         if self.dispatcher.resumable:

@@ -72,6 +72,7 @@ class Store:
         "floor",
         "frozen",
         "live",
+        "removals",
         "resident",
         "shards",
         "shift",
@@ -88,6 +89,8 @@ class Store:
         """Keys that hold a value, by partition, whether in memory or not."""
         self.volatile: list[set[bytes]] = [set() for _ in range(ring_size)]
         """Keys in memory with an expiry, by partition."""
+        self.removals: list[int] = [0] * ring_size
+        """How often keys were taken out of memory, by partition: what else happens to a dictionary only appends to it."""
         self.frozen: Freeze | None = None
         self.resident = True
         """Whether a key that is not in memory does not exist."""
@@ -209,6 +212,7 @@ class Store:
             ]:
                 record = shard.pop(key)
                 self.used_bytes -= len(key) + len(record) + ENTRY_OVERHEAD_BYTES
+                self.removals[partition] += 1
                 dropped += 1
         if dropped:
             self.resident = False
