@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from respkv.metrics import Rates, SlowEvents
 from respkv.versions import records
 
 if TYPE_CHECKING:
@@ -203,6 +204,10 @@ class Context:
     """Ask the shell to write a small file (CONFIG REWRITE)."""
     replica: Replica
     handoff: Handoff
+    slow_events: SlowEvents = field(default_factory=SlowEvents)
+    rates: Rates = field(default_factory=lambda: Rates(0.0))
+    cache: dict[str, Any] = field(default_factory=dict)
+    """What commands keep between calls because it is dear to draw: each under a name of its own, with what it was drawn from."""
 
 
 class Request:

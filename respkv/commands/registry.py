@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from respkv.commands import connection, strings
+from respkv.commands import connection, keyspace, strings
 
-MODULES = (connection, strings)
+MODULES = (connection, keyspace, strings)

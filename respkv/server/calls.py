@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from respkv.placement.slots import key_slot
+from respkv.server.scans import Scans
 
 if TYPE_CHECKING:
     from respkv.coordinator.operations import Call
     from respkv.server.node import Node
-
-_decode_partitions = msgspec.msgpack.Decoder(list[int]).decode
 
 
 class KeyState(msgspec.Struct, array_like=True):
@@ -30,21 +29,18 @@ class Calls:
     def __init__(self, node: Node) -> None:
         """`node` is whose state they tell."""
         self._node = node
+        self._scans = Scans(node)
 
     def table(self) -> dict[str, Callable[[Call], None]]:
         """Name -> handler."""
         return {
             "value": self._node.cluster.serve_value,
-            "count": self._count,
+            "count": self._scans.count,
+            "scan": self._scans.scan,
+            "random": self._scans.random,
             "key": self._key,
             "rows": self._node.rebuild.serve,
         }
-
-    def _count(self, call: Call) -> None:
-        """Live keys in the partitions that are asked for."""
-        live = self._node.store.live
-        partitions = _decode_partitions(call.argument)
-        call.answer(b"%d" % sum(live[partition] for partition in partitions if 0 <= partition < len(live)))
 
     def _key(self, call: Call) -> None:
         """What this node holds of a key, for RESPKV KEY."""

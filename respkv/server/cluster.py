@@ -72,7 +72,8 @@ class ClusterState:
             return False
         self.value = merged
         self.value_mark = cluster_value.fingerprint(merged)
-        self.clock.absorb(merged.stamp)
+        # What is written after FLUSHALL was answered must not lie below its floor, which is ahead of the time.
+        self.clock.absorb(max(merged.stamp, merged.flush_floor))
         changes.apply(self.settings, cluster_value.shared_settings(merged))
         self._save(VALUE_FILE, cluster_value.encode(merged))
         self.on_change()

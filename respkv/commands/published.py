@@ -1,0 +1,59 @@
+"""What each node publishes about itself by gossip, for status and for who is asked first. Pure.
+
+`keys`   how many keys it holds copies of
+`bytes`  what their names and values take, estimated
+`hints`  "ID:COUNT,ID:COUNT,...": for which owners it holds hint rows, by the first digits of their ids
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from respkv.membership.members import APPLICATION_TEXT_LEN_MAX
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from respkv.ids import NodeId
+    from respkv.membership.gossip import Membership
+    from respkv.repair.hints import HintBook
+
+KEYS = "keys"
+BYTES = "bytes"
+HINTS = "hints"
+ID_DIGITS = 8
+
+
+def encode_hints(counts: Mapping[NodeId, int]) -> str:
+    """The text of the rows held for each owner; where there is no room for all, of those with most rows."""
+    text = ""
+    for owner, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+        part = f"{owner[:ID_DIGITS]}:{count}"
+        if len(text) + 1 + len(part) > APPLICATION_TEXT_LEN_MAX:
+            break
+        text += f",{part}" if text else part
+    return text
+
+
+def decode_hints(text: object) -> dict[str, int]:
+    """Rows by the first digits of the owner's id. Nonsense of another node counts as nothing."""
+    counts: dict[str, int] = {}
+    if isinstance(text, str):
+        for part in text.split(","):
+            owner, _, count = part.partition(":")
+            if count.isascii() and count.isdigit():
+                counts[owner] = int(count)
+    return counts
+
+
+def hints_outstanding(nodes: Iterable[NodeId], *, me: NodeId, membership: Membership, hints: HintBook) -> dict[NodeId, int]:
+    """How many hint rows all nodes that can be heard hold for each of these nodes; only those for which there are any."""
+    totals: dict[str, int] = {}
+    nodes = list(nodes)
+    for node in nodes:
+        if node != me and membership.usable(node):
+            for owner, count in decode_hints(membership.application_value(node, HINTS)).items():
+                totals[owner] = totals.get(owner, 0) + count
+    for owner, rows in hints.rows.items():
+        totals[owner[:ID_DIGITS]] = totals.get(owner[:ID_DIGITS], 0) + len(rows)
+    return {node: outstanding for node in nodes if (outstanding := totals.get(node[:ID_DIGITS]))}
