@@ -217,6 +217,9 @@ class Writes:
         for operation in batch.operations:
             operation.written()
         batch.conns, batch.operations, batch.last_conn = [], [], None
+        if not batch.waiting:
+            # The last acknowledgement came before what was sent again had its quorum.
+            self._retire(batch)
         parent = batch.parent
         if parent is None:
             return
