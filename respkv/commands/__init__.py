@@ -2,5 +2,7 @@
 
 `table` declares a command: name, arity, flags, key positions, group, since, summary, and where it runs.
 `context` is what a handler may use.
-`strings`, `counters`, `keys`, `keyspace`, `connection`, `transactions`, `server`, `cluster`, ... hold the handlers.
+`registry` imports all modules with handlers:
+`strings`, `counters`, `keys`, `keyspace`, `connection`, `clients`, `transactions`, `server`, `cluster`, ... hold them.
+`expiry` reads when keys are to expire; `lookup` what a record means to a command.
 """

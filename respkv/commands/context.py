@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from respkv.metrics import Rates, SlowEvents
+from respkv.metrics import SlowEvents
 from respkv.versions import records
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class Client:
         """Whether the command that runs now is not answered."""
         self.readonly = False
         self.quorum: Quorums | None = None
-        """What RESPKV QUORUM or READONLY chose; None: the cluster's."""
+        """What RESPKV QUORUM chose; None: the cluster's. `quorum_of` tells what is in force."""
         self.transaction: list[tuple[Command, list[bytes]]] | None = None
         """Commands that MULTI queued."""
         self.transaction_bytes = 0
@@ -114,8 +114,14 @@ class Client:
     def settle(self) -> None:
         """Call after a change of what decides whether requests are out of the usual."""
         self.nil = NIL[self.resp]
-        usual = self.authenticated and self.transaction is None and self.quorum is None
+        usual = self.authenticated and self.transaction is None and self.quorum is None and not self.readonly
         self.usual = usual and self.reply_mode == "on" and not self.closing
+
+    def quorum_of(self, context: Context) -> Quorums | None:
+        """The quorum of this client's next request; None: the cluster's."""
+        if self.readonly and context.settings.readonly_consistency == "one":
+            return (self.quorum or context.coordinator.quorum)._replace(r=1, pr=0)
+        return self.quorum
 
     def drain(self) -> None:
         """Some pending replies may have come."""
@@ -205,7 +211,7 @@ class Context:
     replica: Replica
     handoff: Handoff
     slow_events: SlowEvents = field(default_factory=SlowEvents)
-    rates: Rates = field(default_factory=lambda: Rates(0.0))
+    """What LATENCY tells."""
     cache: dict[str, Any] = field(default_factory=dict)
     """What commands keep between calls because it is dear to draw: each under a name of its own, with what it was drawn from."""
 
@@ -222,6 +228,12 @@ class Request:
         self.client = client
         self.resp = resp
         self.quorum = quorum
+
+    @property
+    def connection(self) -> Client:
+        """The client, for commands about the connection itself: those are never passed on."""
+        assert self.client is not None
+        return self.client
 
     @property
     def now_ms(self) -> int:

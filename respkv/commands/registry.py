@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from respkv.commands import connection, keyspace, strings
+from respkv.commands import clients, connection, counters, keys, keyspace, strings, transactions
 
-MODULES = (connection, keyspace, strings)
+MODULES = (clients, connection, counters, keys, keyspace, strings, transactions)

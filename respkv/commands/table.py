@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from respkv.metrics import LatencyHistogram
+
 if TYPE_CHECKING:
     from respkv.commands.context import Request
     from respkv.coordinator.operations import Steps
@@ -14,8 +16,8 @@ if TYPE_CHECKING:
 REDIS_VERSION = "7.2.4"
 """The Redis whose syntax and replies these commands have: what clients are told that look for a version."""
 
-Handler = Callable[["Request"], "bytes | Steps | None"]
-"""Gives the reply, or a generator of steps that ends with it. None: it has arranged for the reply itself."""
+Handler = Callable[["Request"], "bytes | Steps | list[Any] | None"]
+"""Gives the reply, a generator of steps that ends with it, or a cell that it will come into. None: there is no reply."""
 
 
 class Where(enum.Enum):
@@ -54,12 +56,15 @@ PAIRS = KeyPositions(1, -1, 2)
 
 @dataclass(slots=True)
 class CommandStatistics:
-    """What INFO commandstats shows; microseconds are of this node's processor for quick commands, of waiting time for others."""
+    """What INFO commandstats shows."""
 
     calls: int = 0
     microseconds: int = 0
+    """Processor time, shared out in equal parts among the commands of each second."""
     rejected: int = 0
     failed: int = 0
+    latencies: LatencyHistogram = field(default_factory=LatencyHistogram)
+    """How long clients waited."""
 
 
 @dataclass(slots=True, eq=False)

@@ -144,6 +144,7 @@ class Dispatcher:
             call.answer(result)
             return
         assert result is not None
+        assert not isinstance(result, list)
         self.context.operations.start(result, on_done=call.answer, quorum=passed.quorum, exclusive=command.keys.of(passed.arguments))
 
     def serve(self, call: Call) -> None:
@@ -171,8 +172,9 @@ class Dispatcher:
         lines = [(command, arguments, command.keys.of(arguments)) for command, arguments in queued]
         writing = [key for command, _, keys in lines if command.is_write for key in keys]
         reading = [key for command, line, keys in lines if not command.is_write or command.where_of(line) is not Where.HERE for key in keys]
-        self.coordinator.check_write(writing, client.quorum)
-        self.coordinator.check_read(reading, client.quorum)
+        quorum = client.quorum_of(self.context)
+        self.coordinator.check_write(writing, quorum)
+        self.coordinator.check_read(reading, quorum)
         return self.begin_transaction(client, [arguments for _, arguments in queued])
 
     # --- accounts
@@ -189,7 +191,7 @@ class Dispatcher:
         microseconds = int((self.context.turn.now - started) * 1_000_000)
         statistics = command.statistics
         statistics.calls += 1
-        statistics.microseconds += microseconds
+        statistics.latencies.record(microseconds)
         if reply.startswith(b"-"):
             statistics.failed += 1
             self._count_error(reply)

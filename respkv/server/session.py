@@ -207,9 +207,9 @@ class Session(Client):
         return not self.mutating.isdisjoint(keys)
 
     def _carry_out(self, command: Command, arguments: list[bytes], keys: list[bytes]) -> None:
-        quorum = self.quorum
         dispatcher = self._dispatcher
-        request = Request(dispatcher.context, arguments, client=self.subject, resp=self.resp, quorum=quorum)
+        context = dispatcher.context
+        request = Request(context, arguments, client=self.subject, resp=self.resp, quorum=self.quorum_of(context))
         result = dispatcher.start(command, request, keys, self)
         if isinstance(result, bytes):
             command.statistics.calls += 1

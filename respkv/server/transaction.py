@@ -35,6 +35,7 @@ class Transaction(Session):
         """Take over what the client chose for its requests."""
         self.resp = self.subject.resp
         self.quorum = self.subject.quorum
+        self.readonly = self.subject.readonly
         self.settle()
 
     def run(self, commands: list[list[bytes]]) -> int:
