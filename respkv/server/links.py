@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from respkv.membership.members import MemberAddress
     from respkv.server.reactor import Reactor
 
-HANDSHAKE_S = 5.0
+# Shorter than a SYN back-off of a second: a network that heals must be noticed at once.
+HANDSHAKE_S = 0.9
 PAUSE_MIN_S = 0.05
-PAUSE_MAX_S = 1.0
+PAUSE_MAX_S = 0.3
 
 
 async def keep_link(reactor: Reactor, peer: MemberAddress, *, source_host: str) -> None:

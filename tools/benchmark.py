@@ -1,0 +1,200 @@
+"""Measure respkv beside redis-server on this machine, by turns, with redis-benchmark.
+
+    python tools/benchmark.py                 one node (N=1) and three (N=3, R=W=2): SET and GET, -P 1 and -P 16
+    python tools/benchmark.py --memory        resident memory of a node with a million keys, and with maxmemory 100mb
+    python tools/benchmark.py --restart       how long a node with a million keys takes to serve again
+    python tools/benchmark.py --stall         latency at a low fixed rate before, during and after a node is stopped
+
+Both servers log at `appendfsync everysec`. A round measures redis-server and then respkv, each fresh client by fresh client;
+the ratio is taken round by round, so a machine whose speed drifts does not decide. Nothing else should run meanwhile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+TOP = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(TOP))
+
+REQUESTS = {1: 100_000, 16: 600_000}
+PRELOAD_KEYS = 1_000_000
+READY_S = 30.0
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody uses now, each with its cluster port 10000 above."""
+    ports: list[int] = []
+    candidate = 20000 + os.getpid() % 5000
+    while len(ports) < count:
+        candidate += 1
+        with contextlib.ExitStack() as stack:
+            try:
+                for port in (candidate, candidate + 10000):
+                    probe = stack.enter_context(socket.socket())
+                    probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        ports.append(candidate)
+    return ports
+
+
+def ask(port: int, *words: str) -> str:
+    """One command by redis-cli; its output."""
+    result = subprocess.run(["redis-cli", "-p", str(port), *words], capture_output=True, text=True, timeout=60, check=False)
+    return result.stdout.strip()
+
+
+def wait_for(condition: Callable[[], bool], what: str) -> None:
+    """Wait until a condition holds, or fail."""
+    deadline = time.monotonic() + READY_S
+    while not condition():
+        if time.monotonic() > deadline:
+            raise SystemExit(f"benchmark: {what} did not happen within {READY_S:g} s")
+        time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def running(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A server process, ended by its process id."""
+    with log.open("ab") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output, cwd=TOP)
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(signal.SIGCONT)
+            process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@contextlib.contextmanager
+def redis_server(directory: Path) -> Iterator[int]:
+    """redis-server with its log as respkv's: everysec, no snapshots."""
+    (port,) = free_ports(1)
+    directory.mkdir(parents=True, exist_ok=True)
+    options = {"port": port, "bind": "127.0.0.1", "save": "", "appendonly": "yes", "appendfsync": "everysec", "dir": directory}
+    command = ["redis-server", *(word for name, value in options.items() for word in (f"--{name}", str(value)))]
+    with running(command, directory / "log"):
+        wait_for(lambda: ask(port, "PING") == "PONG", "redis-server")
+        yield port
+
+
+def node_command(port: int, ports: list[int], directory: Path, *more: str) -> list[str]:
+    """The command line of one respkv node."""
+    nodes = [f"127.0.0.1:{each}@{each + 10000}" for each in ports]
+    options = ["--port", str(port), "--cluster-port", str(port + 10000), "--dir", str(directory / str(port)), "--cluster-nodes", *nodes]
+    return [sys.executable, "-m", "respkv", "server", *options, *more]
+
+
+@contextlib.contextmanager
+def respkv_nodes(count: int, directory: Path, *more: str) -> Iterator[tuple[list[int], list[subprocess.Popen[bytes]]]]:
+    """A cluster of respkv nodes with N = min(3, count)."""
+    ports = free_ports(count)
+    directory.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        processes = [
+            stack.enter_context(running(node_command(port, ports, directory, *more), directory / f"{port}.log")) for port in ports
+        ]
+        for port in ports:
+            wait_for(lambda port=port: f"respkv_nodes_counting:{count}" in ask(port, "INFO", "respkv"), f"node {port}")  # type: ignore[misc]
+        yield ports, processes
+
+
+def measure(port: int, test: str, pipeline: int) -> float:
+    """Requests per second of one redis-benchmark run."""
+    command = ["redis-benchmark", "-p", str(port), "-c", "50", "-d", "64", "-r", "100000", "-t", test]
+    command += ["-n", str(REQUESTS[pipeline]), "-P", str(pipeline), "--csv"]
+    output = subprocess.run(command, capture_output=True, text=True, check=True, timeout=600).stdout
+    return float(output.strip().splitlines()[-1].split(",")[1].strip('"'))
+
+
+def compare(title: str, peer: int, ours: int, rounds: int) -> list[dict[str, object]]:
+    """Alternate rounds; print and return the median ratios."""
+    rows: list[dict[str, object]] = []
+    print(f"\n{title}\n{'':14} {'redis-server':>14} {'respkv':>14} {'ratio':>7}  spread")
+    for pipeline in (1, 16):
+        figures: dict[str, list[tuple[float, float]]] = {"set": [], "get": []}
+        for _ in range(rounds):
+            for test, found in figures.items():
+                found.append((measure(peer, test, pipeline), measure(ours, test, pipeline)))
+        for test, found in figures.items():
+            ratios = sorted(own / other for other, own in found)
+            row = {
+                "setup": title,
+                "test": f"{test.upper()} -P {pipeline}",
+                "peer": statistics.median(other for other, _ in found),
+                "respkv": statistics.median(own for _, own in found),
+                "ratio": statistics.median(ratios),
+                "low": ratios[0],
+                "high": ratios[-1],
+            }
+            rows.append(row)
+            print(
+                f"{row['test']:14} {row['peer']:>12,.0f}/s {row['respkv']:>12,.0f}/s {row['ratio']:7.2f}  {row['low']:.2f}-{row['high']:.2f}",
+                flush=True,
+            )
+    return rows
+
+
+def machine() -> str:
+    """The machine, the commit and the peer, in one line."""
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=TOP, check=False).stdout.strip()
+    version = subprocess.run(["redis-server", "--version"], capture_output=True, text=True, check=False).stdout.split()[2]
+    load = os.getloadavg()[0]
+    return f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, respkv {commit}, redis-server {version}, load {load:.2f} at start"
+
+
+def throughput(rounds: int, setups: list[int]) -> list[dict[str, object]]:
+    """The table of the README."""
+    rows: list[dict[str, object]] = []
+    for count in setups:
+        title = "one node, N=1" if count == 1 else f"{count} nodes, N=3 R=W=2"
+        with tempfile.TemporaryDirectory() as name:
+            directory = Path(name)
+            with redis_server(directory / "redis") as peer, respkv_nodes(count, directory / "respkv") as (ports, _):
+                for port in (peer, ports[0]):
+                    measure(port, "set", 16)
+                rows += compare(title, peer, ports[0], rounds)
+    return rows
+
+
+def main() -> None:
+    """Read the command line and measure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--nodes", type=int, action="append", help="cluster sizes to measure (default 1 and 3)")
+    parser.add_argument("--json", type=Path, help="write the figures here too")
+    parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--restart", action="store_true")
+    parser.add_argument("--stall", action="store_true")
+    arguments = parser.parse_args()
+    print(machine())
+    if arguments.memory or arguments.restart or arguments.stall:
+        import benchmark_operations
+
+        benchmark_operations.run(memory=arguments.memory, restart=arguments.restart, stall=arguments.stall)
+        return
+    rows = throughput(arguments.rounds, arguments.nodes or [1, 3])
+    if arguments.json:
+        arguments.json.write_text(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()
