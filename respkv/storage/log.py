@@ -78,8 +78,8 @@ class CommitLog:
         assert recovery.is_complete
         self._directory = recovery.directory
         self._segment_bytes_max = segment_bytes_max
-        self._owner = recovery.owner
-        self._salt = recovery.salt
+        self.owner = recovery.owner
+        self.salt = recovery.salt
         self._broken: StorageError | None = None
         self._in_thread = False
         self._appends_total = self._appended_bytes_total = self._syncs_total = 0
@@ -99,8 +99,8 @@ class CommitLog:
             first_segment=recovery.first_segment,
             start_position=recovery.start_position,
             position=self.position,
-            salt=self._salt,
-            owner=self._owner,
+            salt=self.salt,
+            owner=self.owner,
         )
         self._mark_file = MarkFile(self._directory, self._mark)
         self._segment = self._begin_segment(recovery.next_segment)
@@ -221,7 +221,7 @@ class CommitLog:
 
     def _begin_segment(self, number: int) -> _Segment:
         path = segment_path(self._directory, number)
-        header = SegmentHeader(segment=number, first_position=self.position, salt=self._salt, owner=self._owner)
+        header = SegmentHeader(segment=number, first_position=self.position, salt=self.salt, owner=self.owner)
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
             write_all(descriptor, header.pack())
@@ -231,7 +231,7 @@ class CommitLog:
             path,
             number=number,
             first_position=self.position,
-            seed=segment_seed(self._salt, number),
+            seed=segment_seed(self.salt, number),
             descriptor=descriptor,
         )
         self._segments.append(segment)

@@ -113,6 +113,8 @@ class LogRecovery:
         self._found, self._leftovers = self._list_segments()
         self._without_mark = salt is None and bool(self._found)
         self.salt = salt or self._salt_of_headers() or os.urandom(SALT_BYTES)
+        self.is_new = salt is None and not self._found and not self.report.damages
+        """Whether there never was a log here, or nothing of it is left."""
         self._judge_headers()
         self.position = self.start_position
         self.kept_segments: list[tuple[int, int, int]] = []
