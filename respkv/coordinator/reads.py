@@ -204,7 +204,10 @@ class Reads:
 
     def _lost(self, batch: ReadBatch, peer: NodeId) -> None:
         batch.waiting.discard(peer)
-        if batch.open and not self._ask_another(batch) and not batch.waiting:
+        if not batch.open:
+            if not batch.waiting:
+                self._in_flight.pop(batch.sequence, None)
+        elif not self._ask_another(batch) and not batch.waiting:
             self._fail(batch, self._error(batch))
 
     def _ask_another(self, batch: ReadBatch) -> bool:
