@@ -130,7 +130,7 @@ class Reads:
             if batch.need <= 0 and batch.primary_answers >= batch.quorum.pr:
                 self._finish(batch)
         elif batch.best != records:
-            self._repair(peer, stale_pairs(batch, records))
+            self._repair(batch, peer, records)
         if not batch.waiting and not batch.open:
             self._in_flight.pop(sequence, None)
 
@@ -160,7 +160,7 @@ class Reads:
         batch.cells, batch.conns = [], []
         if batch.differs:
             for peer, records in batch.answers:
-                self._repair(peer, stale_pairs(batch, records))
+                self._repair(batch, peer, records)
         batch.answers = []
         if not batch.waiting and batch.sequence:
             self._in_flight.pop(batch.sequence, None)
@@ -190,8 +190,12 @@ class Reads:
         batch.cells, batch.conns, batch.answers = [], [], []
         self._in_flight.pop(batch.sequence, None)
 
-    def _repair(self, peer: NodeId, pairs: list[bytes]) -> None:
-        """Send a replica that answered with older records the newer ones. It is not waited for."""
+    def _repair(self, batch: ReadBatch, peer: NodeId, records: list[bytes]) -> None:
+        """Send a primary that answered with older records the newer ones. It is not waited for.
+
+        A stand-in gets nothing: a copy without a hint row would stay with it for ever.
+        """
+        pairs = stale_pairs(batch, records) if peer in batch.route.primary_set else []
         if not pairs:
             return
         self._coordinator.statistics.read_repairs_total += len(pairs) >> 1
