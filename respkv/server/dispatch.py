@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from respkv.commands.context import Context, Request, SlowlogEntry
+from respkv.commands import slowlog
+from respkv.commands.context import Context, Request
 from respkv.commands.table import COMMANDS, Command, Where, find
 from respkv.config.quorums import Quorums
 from respkv.coordinator.operations import INTERNAL_ERROR, Ask, Call, Steps
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from respkv.server.session import Session
 
 Cell = list[Any]
-ARGUMENT_SHOWN_BYTES_MAX = 128
-SLOWLOG_ARGUMENTS_MAX = 32
 
 
 class PassedOn(msgspec.Struct, array_like=True):
@@ -195,26 +194,11 @@ class Dispatcher:
         if reply.startswith(b"-"):
             statistics.failed += 1
             self._count_error(reply)
-        threshold = self.context.settings.slowlog_log_slower_than
-        if 0 <= threshold <= microseconds:
-            self._log_slow(request, microseconds)
-
-    def _log_slow(self, request: Request, microseconds: int) -> None:
-        context, client = self.context, request.client
-        shown = [argument[:ARGUMENT_SHOWN_BYTES_MAX] for argument in request.args[:SLOWLOG_ARGUMENTS_MAX]]
-        number = context.facts["slowlog_number"] = context.facts.get("slowlog_number", -1) + 1
-        context.slowlog.appendleft(
-            SlowlogEntry(
-                number=number,
-                unix_s=context.turn.wall_ms // 1000,
-                microseconds=microseconds,
-                arguments=shown,
-                address=client.address if client is not None else "",
-                name=client.name if client is not None else b"",
-            )
-        )
-        while len(context.slowlog) > context.settings.slowlog_max_len:
-            context.slowlog.pop()
+        settings = self.context.settings
+        if 0 <= settings.slowlog_log_slower_than <= microseconds:
+            slowlog.note(self.context, request, microseconds)
+        if 0 < settings.latency_monitor_threshold * 1000 <= microseconds:
+            self.context.slow_events.record("command", unix_s=self.context.turn.wall_ms // 1000, milliseconds=microseconds // 1000)
 
     def failed(self, command: Command | None, error: ClientError) -> bytes:
         """Account for a command that was refused; its reply."""
@@ -234,7 +218,7 @@ class Dispatcher:
     def internal_error(self, error: Exception) -> bytes:
         """Account for a bug; the reply to whoever met it."""
         self.context.statistics.internal_errors_total += 1
-        text = "".join(traceback.format_exception(error))[-4000:]
+        text = "".join(traceback.format_exception(error))[-1500:]
         self.context.turn.events.append(("warning", f"internal error: {text}"))
         return INTERNAL_ERROR
 

@@ -155,29 +155,55 @@ class Rebuild:
             call.answer(msgspec.msgpack.encode(Piece([], None)))
             return
         first_hash = position.first_hash if partition == position.partition else 0
-        self._serve_from(call, Position(partition, first_hash), [], 0)
+        _Serving(self._node, call, Position(partition, first_hash)).advance()
 
-    def _serve_from(self, call: Call, position: Position, pairs: list[bytes], size: int) -> None:
-        def then(rows: list[tuple[bytes, bytes]], next_hash: int | None) -> None:
-            nonlocal size
-            for key, record in rows:
-                pairs.extend((key, record))
-                size += len(key) + len(record)
-            if next_hash is not None:
-                following: Position | None = Position(position.partition, next_hash)
-            else:
-                following = self._following(call.source, position.partition)
-            if following is None or size >= PIECE_BYTES_MAX or len(pairs) >= 2 * PIECE_ROWS:
-                call.answer(msgspec.msgpack.encode(Piece(pairs, following)))
-            else:
-                self._serve_from(call, following, pairs, size)
-
-        self._node.rows.read(position.partition, position.first_hash, PIECE_ROWS, then)
-
-    def _following(self, caller: NodeId, partition: int) -> Position | None:
+    def following(self, caller: NodeId, partition: int) -> Position | None:
+        """The start of the next partition that a caller and this node both hold."""
         table = self._node.coordinator.table
         assert table is not None
         for number in range(partition + 1, len(table.holds)):
             if table.holds[number] and caller in table.primaries(number):
                 return Position(number, 0)
         return None
+
+
+class _Serving:
+    """One answer, gathered from as many partitions as it has room for."""
+
+    __slots__ = ("_call", "_node", "_pairs", "_position", "_size", "_waiting")
+
+    def __init__(self, node: Node, call: Call, position: Position) -> None:
+        self._node = node
+        self._call = call
+        self._position: Position | None = position
+        self._pairs: list[bytes] = []
+        self._size = 0
+        self._waiting = False
+
+    def advance(self) -> None:
+        """Read until the answer is full. What is in memory comes at once, so this is a loop and no recursion."""
+        while not self._waiting:
+            position = self._position
+            if position is None or self._size >= PIECE_BYTES_MAX or len(self._pairs) >= 2 * PIECE_ROWS:
+                self._call.answer(msgspec.msgpack.encode(Piece(self._pairs, position)))
+                return
+            self._waiting = True
+            came_at_once = True
+
+            def then(rows: list[tuple[bytes, bytes]], next_hash: int | None, position: Position = position) -> None:
+                self._take(position, rows, next_hash)
+                if not came_at_once:  # noqa: B023 - the cell of this round: the loop has ended by the time it matters
+                    self.advance()
+
+            self._node.rows.read(position.partition, position.first_hash, PIECE_ROWS, then)
+            came_at_once = False
+
+    def _take(self, position: Position, rows: list[tuple[bytes, bytes]], next_hash: int | None) -> None:
+        self._waiting = False
+        for key, record in rows:
+            self._pairs += (key, record)
+            self._size += len(key) + len(record)
+        if next_hash is not None:
+            self._position = Position(position.partition, next_hash)
+        else:
+            self._position = self._node.rebuild.following(self._call.source, position.partition)
