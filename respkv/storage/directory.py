@@ -83,6 +83,21 @@ class Recovery:
         """Yield (kind, body, position behind it) of every record of the log that the tables may lack."""
         return self._log_recovery.records()
 
+    def rows(self) -> Iterator[tuple[int, bytes, bytes]]:
+        """Yield (partition, key, record) of all rows of the tables.
+
+        Where a DamageError ends this: `close`, and recover the directory again. The tables are rebuilt then.
+        """
+        try:
+            yield from self.tables.rows()
+        except DamageError as error:
+            self._directory.note_damaged_tables(str(error))
+            raise
+
+    def close(self) -> None:
+        """Close the tables; of the log nothing is open."""
+        self.tables.close()
+
     def open_log(self, *, segment_bytes_max: int) -> CommitLog:
         """Cut the torn tail and begin a new segment. A node with damage has ceased to be complete before."""
         directory = self._directory
@@ -133,6 +148,12 @@ class DataDirectory:
         tables = self._open_tables(options)
         self._check_watermark(tables, log_recovery)
         return Recovery(self, tables, log_recovery)
+
+    def note_damaged_tables(self, met: str) -> None:
+        """See that the next recovery rebuilds the tables."""
+        content = met.encode()
+        write_atomic(state_path(self.path, TABLES_DAMAGED_NAME), content)
+        self.small_files[TABLES_DAMAGED_NAME] = content
 
     def forget(self, name: str) -> None:
         """Delete a small file, durably."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from respkv.errors import ConfigurationError
+from respkv.errors import ConfigurationError, DamageError
 from respkv.storage.directory import COMPLETE_NAME, TABLES_DAMAGED_NAME, DataDirectory, pack_watermark, state_path
 from respkv.storage.files import write_atomic
 from respkv.storage.log import CommitLog
@@ -191,6 +191,28 @@ def test_damage_met_while_serving_is_repaired_from_what_can_be_read(path: Path) 
     assert not node.is_complete
     node.stop()
     assert (path / "tables.damaged-1").is_dir()
+
+
+def test_damage_met_while_starting_is_repaired_by_recovering_again(path: Path) -> None:
+    node = Node(path)
+    keys = [b"key:%d" % number for number in range(400)]
+    node.freeze(b"c", *keys)
+    node.stop()
+    for table in (path / "tables").glob("*.sst"):
+        content = bytearray(table.read_bytes())
+        content[60] ^= 255
+        table.write_bytes(content)
+    directory = DataDirectory(path)
+    recovery = directory.recover(owner=OWNER)
+    assert recovery.damages == []
+    with pytest.raises(DamageError, match="Corruption"):
+        list(recovery.rows())
+    recovery.close()
+    recovery = directory.recover(owner=OWNER)
+    assert "Corruption" in recovery.damages[0]
+    assert len(list(recovery.rows())) < len(keys)
+    recovery.close()
+    directory.close()
 
 
 @pytest.mark.parametrize("renamed", [1, 2])
