@@ -99,13 +99,13 @@ class WrongPasswordError(ClientError):
 
 
 class TransactionAbortedError(ClientError):
-    """A command that was refused while queueing makes EXEC fail."""
+    """A command that was refused while queueing makes EXEC fail, and so does what is wrong with EXEC itself."""
 
     code = "EXECABORT"
 
-    def __init__(self) -> None:
+    def __init__(self, reason: str = " previous errors.") -> None:
         """Word it as Redis does."""
-        super().__init__("Transaction discarded because of previous errors.")
+        super().__init__(f"Transaction discarded because of{reason}")
 
 
 class UnsupportedProtocolError(ClientError):

@@ -126,21 +126,22 @@ def _where_getex(arguments: list[bytes]) -> Where:
 @command("GETEX", arity=-2, flags="write fast", keys=FIRST, group="string", since="6.2.0", complexity="O(1)", where=_where_getex)
 def getex(request: Request) -> Steps:
     """Returns the string value of a key after setting its expiration time."""
-    options = parse_options(request.args[2:], bare=b"PERSIST")
-    when = FOREVER if options.expiry == b"PERSIST" else options.moment(command="getex", now_ms=request.now_ms)
-    return _get_and_expire(request, when)
+    return _get_and_expire(request, parse_options(request.args[2:], bare=b"PERSIST"))
 
 
-def _get_and_expire(request: Request, when: int | None) -> Steps:
+def _get_and_expire(request: Request, options: Options) -> Steps:
     key = request.args[1]
     (record,) = yield Read([key])
     value = string_in(record, request)
-    if value is not None and when is not None:
-        if when <= request.now_ms:
-            yield Write([(key, request.tombstone())])
-        elif when != FOREVER or expiry_of(record) is not None:
-            yield Write([(key, request.with_expiry(record, when))])
-    return bulk(value, request.resp)
+    if value is None:
+        # As in Redis, nobody looks at the number then.
+        return request.nil
+    when = FOREVER if options.expiry == b"PERSIST" else options.moment(command="getex", now_ms=request.now_ms)
+    if when is not None and when <= request.now_ms:
+        yield Write([(key, request.tombstone())])
+    elif when is not None and (when != FOREVER or expiry_of(record) is not None):
+        yield Write([(key, request.with_expiry(record, when))])
+    return bulk(value)
 
 
 @command("MGET", arity=-2, flags="readonly fast", keys=ALL, group="string", complexity="O(N) where N is the number of keys")

@@ -25,6 +25,7 @@ def multi(request: Request) -> bytes:
     if client.transaction is not None:
         msg = "MULTI calls can not be nested"
         raise ClientError(msg)
+    forget_transaction(client)
     client.transaction = []
     client.settle()
     return OK

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from respkv.commands.context import Client, Request
 from respkv.commands.table import TABLE, Command, Where, find
-from respkv.errors import AuthenticationRequiredError, ClientError
+from respkv.errors import AuthenticationRequiredError, ClientError, TransactionAbortedError
 from respkv.resp.writer import QUEUED
 
 if TYPE_CHECKING:
@@ -137,8 +137,7 @@ class Session(Client):
             command = self._resolve(command, arguments)
         except ClientError as error:
             self._hush()
-            self.transaction_failed = self.transaction is not None
-            self.reply(dispatcher.failed(command, error))
+            self._refuse(command, error)
             return True
         if self.transaction is not None and not command.immediate:
             self._hush()
@@ -157,6 +156,15 @@ class Session(Client):
         except Exception as error:
             self.reply(dispatcher.internal_error(error))
         return True
+
+    def _refuse(self, command: Command | None, error: ClientError) -> None:
+        """Answer what is not carried out; a transaction that it was meant for cannot be either."""
+        if command is not None and command.name == "EXEC":
+            self.transaction = None
+            self.settle()
+            error = TransactionAbortedError(f": {error}" if error.code == "ERR" else f": {error.code} {error}")
+        self.transaction_failed = self.transaction is not None
+        self.reply(self._dispatcher.failed(command, error))
 
     def _hush(self) -> None:
         """See whether CLIENT REPLY wants the command that begins now to be answered."""

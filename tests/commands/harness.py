@@ -32,8 +32,17 @@ CLIENT_WAIT_S = 30.0
 class World:
     """A cluster, its clock, and its network."""
 
-    def __init__(self, count: int = 1, *, seed: int = 0, delay_s: tuple[float, float] = (0.0002, 0.002), **directives: str) -> None:
+    def __init__(
+        self,
+        count: int = 1,
+        *,
+        seed: int = 0,
+        epoch_ms: int = EPOCH_MS,
+        delay_s: tuple[float, float] = (0.0002, 0.002),
+        **directives: str,
+    ) -> None:
         """Start `count` nodes and let them meet. Names of directives are written with underscores."""
+        self.epoch_ms = epoch_ms
         self.rng = random.Random(seed)
         self.now = 1000.0
         self.delay_s = delay_s
@@ -48,6 +57,8 @@ class World:
         self._client_ids = itertools.count(1)
         self.output: dict[int, bytearray] = {}
         self.closed: set[int] = set()
+        self.events: list[tuple[str, str]] = []
+        """What all nodes wrote to their log files."""
         options = {"replication-factor": str(min(3, count)), **{name.replace("_", "-"): text for name, text in directives.items()}}
         lines = [word for name, text in options.items() for word in (f"--{name}", text)]
         hosts = " ".join(f"127.0.0.1:{FIRST_PORT + index}@{FIRST_PORT + 10000 + index}" for index in range(count))
@@ -74,7 +85,7 @@ class World:
             clock=HybridClock(),
             rng=random.Random(self.rng.random()),
             now=self.now,
-            wall_ms=EPOCH_MS,
+            wall_ms=self.epoch_ms,
             facts={},
         )
 
@@ -120,7 +131,7 @@ class World:
     @property
     def wall_ms(self) -> int:
         """Unix milliseconds, as a node without skew sees them."""
-        return EPOCH_MS + round((self.now - 1000.0) * 1000)
+        return self.epoch_ms + round((self.now - 1000.0) * 1000)
 
     # The shells and the network.
 
@@ -137,6 +148,9 @@ class World:
             return
         arrivals, self._mail[index] = self._mail[index], []
         departures = self.nodes[index].turn(self.now, self.wall_ms + self.skew_ms[index], arrivals)
+        for _, sentence in departures.events:
+            assert not sentence.startswith("internal error"), sentence
+        self.events += departures.events
         if departures.sync:
             self._at(self.now + 0.001, lambda: self.arrive(index, (turns.LOG_DURABLE, departures.sync)))
         for name, _ in departures.saves:
