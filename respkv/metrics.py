@@ -1,4 +1,4 @@
-"""Figures that are gathered while a node runs: latencies as histograms, slow events, and rates. Pure: time is an argument."""
+"""Figures that are gathered while a node runs: latencies as histograms, and slow events. Pure: time is an argument."""
 
 from __future__ import annotations
 
@@ -104,31 +104,3 @@ class SlowEvents:
         samples.append((unix_s, milliseconds))
         if len(samples) > EVENT_SAMPLES_MAX:
             samples.popleft()
-
-
-class Rates:
-    """By how much counters grew per second, between the last two looks at them."""
-
-    __slots__ = ("_before", "_looked_at", "_per_second")
-
-    def __init__(self, now: float) -> None:
-        """Count from now on."""
-        self._looked_at = now
-        self._before: dict[str, int] = {}
-        self._per_second: dict[str, float] = {}
-
-    def look(self, now: float, **counters: int) -> None:
-        """Take the counters as they are."""
-        elapsed_s = now - self._looked_at
-        if elapsed_s <= 0:
-            return
-        for name, value in counters.items():
-            # A counter that CONFIG RESETSTAT set back starts over.
-            grown = value - self._before.get(name, 0)
-            self._per_second[name] = (grown if grown >= 0 else value) / elapsed_s
-        self._before = counters
-        self._looked_at = now
-
-    def of(self, name: str) -> float:
-        """How fast a counter grows."""
-        return self._per_second.get(name, 0.0)

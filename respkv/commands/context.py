@@ -100,7 +100,7 @@ class Client:
         self.usual = False
         """Whether plain GET and SET may take the short way: see `settle`."""
         self.last: Any = None
-        """The batch or operation of the last read or write, for RESPKV LAST."""
+        """For RESPKV LAST and WAIT: the batch or batches of the last read or write, or the node that it was passed on to."""
         self.total_commands = 0
         self.closing = False
         self.pending: deque[list[Any]] = deque()
@@ -142,7 +142,10 @@ class NodeStatistics:
     net_input_bytes: int = 0
     net_output_bytes: int = 0
     keyspace_hits: int = 0
+    """Plain GETs not among them, as among the misses: the coordinator counts what they do not find."""
     keyspace_misses: int = 0
+    get_operations_total: int = 0
+    """GETs that did not take the short way of plain ones."""
     expired_keys: int = 0
     error_replies_total: int = 0
     errors: dict[str, int] = field(default_factory=dict)

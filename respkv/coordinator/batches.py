@@ -62,6 +62,7 @@ class WriteBatch:
         "quorum",
         "resends",
         "route",
+        "sent_at",
         "sequence",
         "turn",
         "waiting",
@@ -74,6 +75,7 @@ class WriteBatch:
         self.sequence = 0
         self.turn = 0
         """The number of the turn in which it was sent."""
+        self.sent_at = 0.0
         self.items: list[bytes] = []
         """[key, record, key, record, ...]"""
         self.cell: Cell = [None]
@@ -130,6 +132,7 @@ class ReadBatch:
         "quorum",
         "repair",
         "route",
+        "sent_at",
         "sequence",
         "waiting",
     )
@@ -139,6 +142,7 @@ class ReadBatch:
         self.route = route
         self.quorum = quorum
         self.sequence = 0
+        self.sent_at = 0.0
         self.local = local
         self.keys: list[bytes] = []
         self.best: list[bytes] = []

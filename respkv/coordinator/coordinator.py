@@ -18,6 +18,7 @@ from respkv.coordinator.batches import Cell, Gatherer, ReadBatch, WriteBatch
 from respkv.coordinator.compensation import Compensation
 from respkv.coordinator.reads import Reads
 from respkv.coordinator.writes import OK, Writes
+from respkv.metrics import LatencyHistogram
 from respkv.placement.slots import key_slot
 from respkv.versions.records import ABSENT, HEADER_BYTES, VALUE, pack_stamp, string_tail, value_of
 
@@ -35,6 +36,8 @@ class CoordinatorStatistics:
     """Counters since the start of the process."""
 
     __slots__ = (
+        "plain_misses_total",
+        "read_latencies",
         "read_repairs_total",
         "read_timeouts_total",
         "reads_refused_total",
@@ -42,6 +45,7 @@ class CoordinatorStatistics:
         "resends_total",
         "speculative_reads_total",
         "speculative_writes_total",
+        "write_latencies",
         "write_timeouts_total",
         "writes_refused_total",
         "writes_total",
@@ -51,6 +55,9 @@ class CoordinatorStatistics:
         """All at zero."""
         for name in self.__slots__:
             setattr(self, name, 0)
+        self.read_latencies = LatencyHistogram()
+        self.write_latencies = LatencyHistogram()
+        """From sending a batch to its quorum, counted once for each of its keys."""
 
 
 class Coordinator:
@@ -131,6 +138,7 @@ class Coordinator:
                 record = ABSENT
             if route.instant_read:
                 if not record:
+                    self.statistics.plain_misses_total += 1
                     return conn.nil  # type: ignore[no-any-return]
                 if record[16] == VALUE:
                     return b"$%d\r\n%b\r\n" % (len(record) - HEADER_BYTES, record[HEADER_BYTES:])
@@ -174,9 +182,13 @@ class Coordinator:
         for route in {id(route): route for route in (self.routes[key_slot(key) >> self.shift] for key in keys)}.values():
             self.reads.check(route, quorum or route.quorum)
 
-    def read(self, operation: Gatherer, keys: list[bytes], quorum: Quorums | None) -> None:
-        """Read records for an operation, which receives each with its index. The keys are in memory where that matters."""
+    def read(self, operation: Gatherer, keys: list[bytes], quorum: Quorums | None) -> list[ReadBatch]:
+        """Read records for an operation, which receives each with its index. The keys are in memory where that matters.
+
+        Returns the batches that the keys went into.
+        """
         self.check_read(keys, quorum)
+        batches: dict[int, ReadBatch] = {}
         for index, key in enumerate(keys):
             partition = key_slot(key) >> self.shift
             route = self.routes[partition]
@@ -185,13 +197,15 @@ class Coordinator:
                 operation.receive(index, record)
                 continue
             batch = self.reads.batch(route, quorum)
+            batches[id(batch)] = batch
             batch.keys.append(key)
             batch.best.append(record)
             batch.cells.append(index)
             batch.conns.append(operation)
+        return list(batches.values())
 
-    def write(self, operation: Gatherer, pairs: list[tuple[bytes, bytes]], quorum: Quorums | None) -> int:
-        """Write records for an operation. Returns for how many batches it has to wait; each tells it when it is written."""
+    def write(self, operation: Gatherer, pairs: list[tuple[bytes, bytes]], quorum: Quorums | None) -> list[WriteBatch]:
+        """Write records for an operation. Returns the batches that they went into; those that are not `instant` tell it."""
         self.check_write([key for key, _ in pairs], quorum)
         batches: dict[int, WriteBatch] = {}
         for key, record in pairs:
@@ -201,11 +215,11 @@ class Coordinator:
             if route.local_write:
                 self.store.merge(partition, key, record)
             batch.items += (key, record)
-            if not batch.instant:
-                batches[id(batch)] = batch
+            batches[id(batch)] = batch
         for batch in batches.values():
-            batch.operations.append(operation)
-        return len(batches)
+            if not batch.instant:
+                batch.operations.append(operation)
+        return list(batches.values())
 
     def seal(self) -> bool:
         """Ask the replicas, for all batches that this turn opened. Returns whether there were any.
@@ -221,7 +235,7 @@ class Coordinator:
 
     def watch(self, batch: ReadBatch | WriteBatch) -> None:
         """See to it that a batch is asked about when it is slow, and given up when it is late."""
-        now = self.turn.now
+        now = batch.sent_at = self.turn.now
         if self.speculative_retry_s:
             self._slow.append((now + self.speculative_retry_s, batch))
         self._deadlines.append((now + self.request_timeout_s, batch))

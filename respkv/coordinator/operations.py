@@ -120,14 +120,16 @@ class _Gathering:
 class Operation:
     """A generator on its way."""
 
-    __slots__ = ("_gathering", "_runner", "_running", "on_done", "quorum", "steps", "ticket")
+    __slots__ = ("_gathering", "_runner", "_running", "client", "on_done", "quorum", "steps", "ticket")
 
-    def __init__(self, runner: Operations, steps: Steps, *, on_done: Callable[[bytes], None], quorum: Quorums | None) -> None:
+    def __init__(self, runner: Operations, steps: Steps, *, on_done: Callable[[bytes], None], quorum: Quorums | None, client: Any) -> None:
         """`on_done` gets the reply."""
         self._runner = runner
         self.steps = steps
         self.on_done = on_done
         self.quorum = quorum
+        self.client = client
+        """Whose `last` are the batches of its last read or write; None where another node has the client."""
         self.ticket: Ticket | None = None
         self._gathering = _Gathering(self, None, 0)
         self._running = False
@@ -176,16 +178,22 @@ class Operation:
 
     def _read(self, gathering: _Gathering, keys: list[bytes]) -> None:
         try:
-            self._runner.coordinator.read(gathering, keys, self.quorum)
-        except ClientError as error:
-            gathering.failed(error)
-
-    def _write(self, gathering: _Gathering, pairs: list[tuple[bytes, bytes]]) -> None:
-        try:
-            gathering.left += self._runner.coordinator.write(gathering, pairs, self.quorum)
+            batches = self._runner.coordinator.read(gathering, keys, self.quorum)
         except ClientError as error:
             gathering.failed(error)
         else:
+            if batches and self.client is not None:
+                self.client.last = batches
+
+    def _write(self, gathering: _Gathering, pairs: list[tuple[bytes, bytes]]) -> None:
+        try:
+            batches = self._runner.coordinator.write(gathering, pairs, self.quorum)
+        except ClientError as error:
+            gathering.failed(error)
+        else:
+            if batches and self.client is not None:
+                self.client.last = batches
+            gathering.left += sum(not batch.instant for batch in batches)
             gathering.written()
 
     def _done(self, reply: bytes) -> None:
@@ -222,15 +230,21 @@ class Operations:
         self.running_count = 0
 
     def start(
-        self, steps: Steps, *, on_done: Callable[[bytes], None], quorum: Quorums | None = None, exclusive: Sequence[bytes] = ()
+        self,
+        steps: Steps,
+        *,
+        on_done: Callable[[bytes], None],
+        quorum: Quorums | None = None,
+        exclusive: Sequence[bytes] = (),
+        client: Any = None,
     ) -> None:
-        """Run a generator. With `exclusive` keys it waits for its turn with each of them."""
+        """Run a generator. With `exclusive` keys it waits for its turn with each of them. `client` is told what became of it, by `last`."""
 
         def done(reply: bytes) -> None:
             self.running_count -= 1
             on_done(reply)
 
-        operation = Operation(self, steps, on_done=done, quorum=quorum)
+        operation = Operation(self, steps, on_done=done, quorum=quorum, client=client)
         if not exclusive:
             self.running_count += 1
             operation.advance()

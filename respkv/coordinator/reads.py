@@ -109,7 +109,8 @@ class Reads:
     def _ask(self, batch: ReadBatch, peer: NodeId, body: bytes) -> None:
         batch.waiting.add(peer)
         batch.asked.add(peer)
-        self._coordinator.turn.post(peer, frames.READ if peer in batch.route.primary_set else frames.READ_STAND_IN, batch.sequence, body)
+        kind = frames.READ if peer in batch.route.primary_set else frames.READ_STAND_IN
+        self._coordinator.turn.sections[peer].append(frames.pack_section(kind, batch.sequence, body))
 
     def on_records(self, peer: NodeId, sequence: int, records: list[bytes]) -> None:
         """A replica's answer to a read: a record for each key, ABSENT where it has none."""
@@ -139,7 +140,9 @@ class Reads:
             return
         batch.open = False
         if batch.sequence:
-            self._coordinator.waiting_count -= len(batch.keys)
+            coordinator, count = self._coordinator, len(batch.keys)
+            coordinator.waiting_count -= count
+            coordinator.statistics.read_latencies.record(int((coordinator.turn.now - batch.sent_at) * 1_000_000), count)
         now_ms = self._coordinator.turn.wall_ms
         last: Waiter | None = None
         for record, cell, conn in zip(batch.best, batch.cells, batch.conns, strict=True):
@@ -150,7 +153,11 @@ class Reads:
                 cell[0] = b"$%d\r\n%b\r\n" % (len(record) - HEADER_BYTES, record[HEADER_BYTES:])
             else:
                 value = value_of(record, now_ms)
-                cell[0] = conn.nil if value is None else b"$%d\r\n%b\r\n" % (len(value), value)
+                if value is None:
+                    self._coordinator.statistics.plain_misses_total += 1
+                    cell[0] = conn.nil
+                else:
+                    cell[0] = b"$%d\r\n%b\r\n" % (len(value), value)
             if conn is not last:
                 if last is not None:
                     last.drain()

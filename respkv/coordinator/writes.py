@@ -210,7 +210,9 @@ class Writes:
         """The quorum is met: answer everybody who waits."""
         batch.open = False
         if batch.sequence and batch.parent.__class__ is not Division:
-            self._coordinator.waiting_count -= len(batch.items) >> 1
+            coordinator, count = self._coordinator, len(batch.items) >> 1
+            coordinator.waiting_count -= count
+            coordinator.statistics.write_latencies.record(int((coordinator.turn.now - batch.sent_at) * 1_000_000), count)
         batch.cell[0] = OK
         for conn in batch.conns:
             conn.drain()

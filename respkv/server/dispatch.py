@@ -84,7 +84,7 @@ class Dispatcher:
             cell[0] = b"" if silent else reply
             waiter.drain()
 
-        self.context.operations.start(steps, on_done=done, quorum=request.quorum, exclusive=exclusive)
+        self.context.operations.start(steps, on_done=done, quorum=request.quorum, exclusive=exclusive, client=request.client)
         return cell
 
     def primary_of(self, key: bytes) -> NodeId:
@@ -99,6 +99,8 @@ class Dispatcher:
 
     def _pass_on(self, request: Request, node: NodeId) -> Steps:
         passed = PassedOn(request.resp, request.quorum, request.args)
+        if request.client is not None:
+            request.client.last = node
         timeout_s = 2 * self.coordinator.request_timeout_s
         answers = yield Ask([node], "command", msgspec.msgpack.encode(passed), timeout_s=timeout_s)
         answer: bytes | None = answers[node]
@@ -191,6 +193,8 @@ class Dispatcher:
         statistics = command.statistics
         statistics.calls += 1
         statistics.latencies.record(microseconds)
+        if command is self.get_command:
+            self.context.statistics.get_operations_total += 1
         if reply.startswith(b"-"):
             statistics.failed += 1
             self._count_error(reply)

@@ -29,6 +29,7 @@ from respkv.server.dispatch import Dispatcher
 from respkv.server.options import membership_options
 from respkv.server.peers import Peers
 from respkv.server.policy import PROTECTED, is_loopback_peer
+from respkv.server.pulse import Pulse
 from respkv.server.rebuild import Rebuild
 from respkv.server.rows import RowReader
 from respkv.server.session import Session
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from respkv.versions.clock import HybridClock
 
 SEALS_PER_TURN_MAX = 64
+FRAME_HELD_S = 0.002
 EXPIRY_INTERVAL_S = 0.1
 EXPIRED_PER_CYCLE_MAX = 2000
 
@@ -151,6 +153,7 @@ class Node:
         self.dispatcher: Dispatcher = Dispatcher(self.context)
         self.dispatcher.begin_transaction = partial(begin_transaction, self.dispatcher)
         self.rows = RowReader(self)
+        self.pulse = Pulse(self)
         self.rebuild = Rebuild(self)
         self.calls = Calls(self)
         self.dispatcher.calls |= self.calls.table()
@@ -170,6 +173,8 @@ class Node:
         self._next_sync = now
         self._next_expiry = now + EXPIRY_INTERVAL_S
         self._confirmation = Confirmation(now)
+        self._unanswered: dict[NodeId, float] = {}
+        """Peers of whom nothing was heard since the last frame to them, and when that left."""
         self._burying = False
         self._scans: dict[int, Any] = {}
         self.coordinator.on_late = lambda peer: self.membership.late_answer(peer, turn.now)
@@ -195,6 +200,7 @@ class Node:
                     self.statistics.net_input_bytes += len(arrival[2])
                     session.receive(arrival[2])
             elif kind == turns.PEER_FRAME:
+                self._unanswered.pop(arrival[1], None)
                 try:
                     self.peers.receive(arrival[1], arrival[2])
                 except PeerProtocolError as error:
@@ -270,6 +276,7 @@ class Node:
                 self._burying = self.store.bury()
         self.topology.look()
         self.rows.tick()
+        self.pulse.tick()
         self.rebuild.tick()
 
     def _depart(self) -> turns.Departures:
@@ -287,11 +294,7 @@ class Node:
         dispatcher.broken.clear()
         links = self.topology.links
         if turn.sections:
-            header = frames.pack_header(self.clock.last, self.cluster.ring.epoch, self.cluster.value_mark)
-            for peer, sections in turn.sections.items():
-                if peer in links:
-                    out.frames.append((peer, header + b"".join(sections)))
-            turn.sections.clear()
+            self._frame(links)
         if out.control:
             header = frames.pack_header(self.clock.last, self.cluster.ring.epoch, self.cluster.value_mark)
             out.control = [
@@ -305,9 +308,37 @@ class Node:
         out.events, turn.events = turn.events, []
         out.link_closes, self.topology.mute = self.topology.mute, []
         self._after_log()
-        out.wake_at = self._next_wake()
+        wake_at = self._next_wake()
+        out.wake_at = wake_at if out.wake_at is None else min(out.wake_at, wake_at)
         self._out = turns.Departures()
         return out
+
+    def _frame(self, links: set[NodeId]) -> None:
+        """One frame to each peer.
+
+        While a peer has not answered the last frame, requests wait for its answer, a moment at most, and travel
+        together: under load the frames grow and the turns of all nodes become fewer, without load nothing waits.
+        """
+        turn, out, unanswered = self._turn, self._out, self._unanswered
+        header = frames.pack_header(self.clock.last, self.cluster.ring.epoch, self.cluster.value_mark)
+        held: list[NodeId] = []
+        for peer, sections in turn.sections.items():
+            if peer not in links:
+                continue
+            sent_at = unanswered.get(peer)
+            if sent_at is not None and peer not in turn.urgent and turn.now - sent_at < FRAME_HELD_S:
+                held.append(peer)
+                continue
+            unanswered[peer] = turn.now
+            out.frames.append((peer, header + b"".join(sections)))
+        turn.urgent.clear()
+        if not held:
+            turn.sections.clear()
+            return
+        for peer in list(turn.sections):
+            if peer not in held:
+                del turn.sections[peer]
+        out.wake_at = min(unanswered[peer] for peer in held) + FRAME_HELD_S
 
     def _append_log(self) -> None:
         turn, out = self._turn, self._out
@@ -337,7 +368,7 @@ class Node:
 
     def _next_wake(self) -> float:
         wake = min(self.membership.next_due, self._next_expiry)
-        for machine in (self.coordinator, self.operations, self.handoff, self.rebuild, self.rows):
+        for machine in (self.coordinator, self.operations, self.handoff, self.rebuild, self.rows, self.pulse):
             due = machine.next_due()
             if due is not None and due < wake:
                 wake = due

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from respkv.commands.published import hints_outstanding
 from respkv.config.cluster_value import effective_quorums, effective_sloppy
 from respkv.coordinator.routes import RouteTable, View
 
@@ -78,6 +79,7 @@ class Topology:
         """This node's link to a peer broke, or could not be opened."""
         was_open = peer in self.links
         self.links.discard(peer)
+        self._turn.sections.pop(peer, None)
         self._membership.link_closed(peer, self._turn.now, refused=refused)
         if was_open:
             self.redraw()
@@ -118,10 +120,15 @@ class Topology:
             me=me,
             usable=usable,
             rebuilding=frozenset(rebuilding),
-            stale=frozenset(self._hints.rows) | (usable - membership.prompt() - {me}),
+            stale=self._lagging() | (usable - membership.prompt() - {me}),
             sloppy=effective_sloppy(self._cluster.value),
             handoff=self._settings.hinted_handoff,
         )
+
+    def _lagging(self) -> frozenset[NodeId]:
+        """Nodes that lack writes, as far as this node and those that it hears hold hints for them."""
+        members = (member.node for member in self._cluster.ring.members)
+        return frozenset(hints_outstanding(members, me=self._cluster.me, membership=self._membership, hints=self._hints))
 
     def redraw(self) -> None:
         """Draw the routes anew, if anything that they depend on has changed."""

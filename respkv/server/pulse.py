@@ -1,0 +1,116 @@
+"""What a node does for its observers once a second: publish figures about itself, and account for its processor time. Pure.
+
+The time of a plain GET or SET is not measured, because looking at a clock twice would cost more than the command.
+The processor time of each second is shared out instead, in equal parts, among the commands of that second.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from respkv.commands import published
+from respkv.commands.table import COMMANDS
+from respkv.versions.records import HEADER_BYTES, holds_value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from respkv.commands.table import Command
+    from respkv.server.node import Node
+
+INTERVAL_S = 1.0
+SURVEYED_PER_BEAT = 1000
+SURVEY_KEYS_MAX = 20_000
+
+
+class Pulse:
+    """The beat of a node."""
+
+    __slots__ = ("_calls", "_cpu_s", "_node", "_surveyed_bytes", "_surveyed_keys", "_surveyed_partition", "due")
+
+    def __init__(self, node: Node) -> None:
+        """The first beat is due at once."""
+        self._node = node
+        self.due = node.context.turn.now
+        self._cpu_s = 0.0
+        self._calls: dict[str, int] = {}
+        self._surveyed_partition = 0
+        self._surveyed_keys = 0
+        self._surveyed_bytes = 0
+
+    def tick(self) -> None:
+        """Once a turn: beat, if it is time."""
+        now = self._node.context.turn.now
+        if now >= self.due:
+            self.due = now + INTERVAL_S
+            self._publish()
+            self._watch_loop()
+            self._share_processor_time()
+
+    def next_due(self) -> float:
+        """When `tick` is to be called again."""
+        return self.due
+
+    def _publish(self) -> None:
+        node = self._node
+        self._survey()
+        node.membership.publish(published.KEYS, sum(node.store.live))
+        node.membership.publish(published.BYTES, self.data_bytes())
+        node.membership.publish(published.HINTS, published.encode_hints({owner: len(rows) for owner, rows in node.hints.rows.items()}))
+
+    def data_bytes(self) -> int:
+        """What the keys and values of this node take: their number times the mean size of those that were looked at of late."""
+        return sum(self._node.store.live) * self._surveyed_bytes // self._surveyed_keys if self._surveyed_keys else 0
+
+    def _survey(self) -> None:
+        """Look at the sizes of some records, others each time."""
+        shards = self._node.store.shards
+        looked_at = 0
+        for _ in range(len(shards)):
+            shard = shards[self._surveyed_partition]
+            self._surveyed_partition = (self._surveyed_partition + 1) % len(shards)
+            for (key, record), _ in zip(shard.items(), range(SURVEYED_PER_BEAT), strict=False):
+                looked_at += 1
+                if holds_value(record):
+                    self._surveyed_keys += 1
+                    self._surveyed_bytes += len(key) + len(record) - HEADER_BYTES
+            if looked_at >= SURVEYED_PER_BEAT:
+                break
+        while self._surveyed_keys > SURVEY_KEYS_MAX:
+            self._surveyed_keys //= 2
+            self._surveyed_bytes //= 2
+
+    def _watch_loop(self) -> None:
+        """A node whose own turns come late must not take others for slow."""
+        node = self._node
+        lag_ms = node.context.facts.get("loop_lag_ms", 0)
+        node.coordinator.speculation_allowed = lag_ms < node.settings.loop_lag_threshold
+        if 0 < node.settings.latency_monitor_threshold <= lag_ms:
+            node.context.slow_events.record("loop-lag", unix_s=node.context.turn.wall_ms // 1000, milliseconds=lag_ms)
+
+    def _share_processor_time(self) -> None:
+        facts = self._node.context.facts
+        cpu_s = facts.get("used_cpu_user", 0.0) + facts.get("used_cpu_sys", 0.0)
+        spent_us = int((cpu_s - self._cpu_s) * 1_000_000)
+        self._cpu_s = cpu_s
+        calls: dict[str, int] = {}
+        grown: list[tuple[Command, int]] = []
+        for command in _all_commands():
+            count = calls[command.name] = command.statistics.calls
+            more = count - self._calls.get(command.name, 0)
+            if more > 0:
+                grown.append((command, more))
+        self._calls = calls
+        total = sum(count for _, count in grown)
+        for command, count in grown:
+            statistics = command.statistics
+            statistics.microseconds += spent_us * count // total
+            unmeasured = min(statistics.calls - statistics.latencies.count, count)
+            if unmeasured > 0:
+                statistics.latencies.record(spent_us // total, unmeasured)
+
+
+def _all_commands() -> Iterator[Command]:
+    for command in COMMANDS.values():
+        yield command
+        yield from command.subcommands.values()
