@@ -1,0 +1,163 @@
+"""What a seed means: the size and the settings of the cluster, its clocks and its network, the load and the faults."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field, replace
+
+from respkv.config.directives import BY_NAME
+from respkv.config.quorums import Quorums, configured_quorums
+from respkv.config.settings import Settings
+
+NODES = (3, 7)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario:
+    """Everything that is decided before the first event."""
+
+    seed: int
+    nodes: int = 3
+    ring_size: int = 16
+    directives: dict[str, str] = field(default_factory=dict)
+    skew_ms: float = 0.0
+    """Wall clocks are off by up to this much, either way."""
+    delay_s: tuple[float, float] = (0.0001, 0.001)
+    sync_s: tuple[float, float] = (0.0005, 0.01)
+    read_s: tuple[float, float] = (0.0001, 0.005)
+    echoes: bool = False
+    faults: tuple[str, ...] = ()
+    """Kinds of fault that may happen (see `faults`); none: a healthy cluster."""
+    fault_pause_s: float = 2.0
+    """Mean time between two faults."""
+    load_s: float = 10.0
+    clients: int = 6
+    think_s: float = 0.08
+    keys: int = 8
+    """Keys of each family."""
+    zones: int = 0
+    memtable_bytes: int = 1 << 26
+
+    def settings(self) -> Settings:
+        """The settings that every node starts with."""
+        settings = Settings()
+        for name, text in self.directives.items():
+            settings.assign(BY_NAME[name], [text])
+        # Less than the directive allows: a few seconds of load must fill several memtables.
+        settings.memtable_size = self.memtable_bytes
+        return settings
+
+    @property
+    def quorums(self) -> Quorums:
+        """N, R, W, PR and PW in numbers."""
+        return configured_quorums(self.settings(), members=self.nodes)
+
+    @property
+    def is_strict(self) -> bool:
+        """Whether only primaries count."""
+        return self.directives.get("sloppy-quorum") == "no"
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether nothing goes wrong but clocks and delays."""
+        return not self.faults
+
+    @property
+    def loses_power(self) -> bool:
+        """Whether acknowledged writes may be gone with a machine's power."""
+        return "power" in self.faults and self.directives.get("appendfsync") != "always"
+
+    @property
+    def writes_overlap(self) -> bool:
+        """Whether any two acknowledged writes of a key met on a replica that remembers."""
+        n, _, w, _, _ = self.quorums
+        return (self.is_strict or self.is_healthy) and 2 * w > n and not self.loses_power
+
+    @property
+    def reads_overlap(self) -> bool:
+        """Whether every read meets every acknowledged write."""
+        n, r, w, _, _ = self.quorums
+        return self.writes_overlap and r + w > n
+
+    @property
+    def may_differ(self) -> bool:
+        """Whether replicas may differ in the end, and nobody know it: a coordinator that died before it could make a hint."""
+        return "kill" in self.faults or "power" in self.faults or self.directives.get("hinted-handoff") == "no"
+
+    @property
+    def counts_exactly(self) -> bool:
+        """Whether one node after the other, and only one, works on a key that is read and written."""
+        return self.is_healthy and self.reads_overlap
+
+    def title(self) -> str:
+        """The scenario in a line."""
+        n, r, w, pr, pw = self.quorums
+        rest = " ".join(f"{name}={text}" for name, text in self.directives.items() if name not in RULE_NAMES)
+        faults = "+".join(self.faults) or "healthy"
+        kind = "strict" if self.is_strict else "sloppy"
+        return f"{self.nodes} nodes N={n} R={r} W={w} PR={pr} PW={pw} {kind} skew={self.skew_ms:.0f}ms {rest} {faults}"
+
+
+RULE_NAMES = frozenset(
+    ("replication-factor", "read-quorum", "write-quorum", "primary-read-quorum", "primary-write-quorum", "sloppy-quorum")
+)
+FAULTS = ("kill", "power", "stop", "cut", "reset", "slow-link", "slow-disk", "clock")
+QUORUMS = (
+    ("quorum", "quorum"),
+    ("quorum", "quorum"),
+    ("quorum", "quorum"),
+    ("one", "all"),
+    ("all", "one"),
+    ("one", "one"),
+    ("one", "quorum"),
+    ("quorum", "all"),
+)
+
+
+def draw(seed: int, *, nodes: int | None = None) -> Scenario:
+    """What a seed means."""
+    rng = random.Random(f"scenario {seed}")
+    count = nodes or rng.choice((3, 3, 3, 4, 5, 5, 6, 7))
+    read, write = rng.choice(QUORUMS)
+    strict = rng.random() < 0.4
+    directives = {
+        "replication-factor": str(min(rng.choice((1, 2, 3, 3, 3, 3, 3, 5)), count)),
+        "read-quorum": read,
+        "write-quorum": write,
+        "sloppy-quorum": "no" if strict else "yes",
+        "appendfsync": rng.choice(("everysec", "everysec", "always", "no")),
+        "request-timeout": str(rng.choice((300, 1000, 1000))),
+        "speculative-retry": str(rng.choice((0, 20, 50, 50))),
+        "membership-protocol": rng.choice(("gossip", "gossip", "gossip", "broadcast")),
+    }
+    if rng.random() < 0.15:
+        directives["primary-read-quorum"] = "1"
+    if rng.random() < 0.15:
+        directives["primary-write-quorum"] = "1"
+    if rng.random() < 0.3:
+        directives["maxmemory"] = str(rng.choice((2000, 8000)))
+    faults = () if rng.random() < 0.2 else tuple(sorted(rng.sample(FAULTS, rng.randint(1, 5))))
+    fast = rng.random() < 0.7
+    return Scenario(
+        seed=seed,
+        nodes=count,
+        ring_size=rng.choice((16, 16, 32, 64)),
+        directives=directives,
+        skew_ms=rng.choice((0.0, 5.0, 100.0, 100.0, 1500.0)),
+        delay_s=(0.0001, 0.001) if fast else (0.001, rng.choice((0.01, 0.04))),
+        sync_s=(0.0005, rng.choice((0.005, 0.05))),
+        echoes=rng.random() < 0.3,
+        faults=faults,
+        fault_pause_s=rng.uniform(0.7, 3.0),
+        load_s=rng.uniform(6.0, 12.0),
+        clients=rng.randint(3, 9),
+        think_s=rng.choice((0.03, 0.08, 0.15)),
+        keys=rng.choice((2, 5, 10)),
+        zones=rng.choice((0, 0, 0, 2, 3)),
+        memtable_bytes=rng.choice((1 << 26, 1 << 15, 1 << 13)),
+    )
+
+
+def without_faults(scenario: Scenario) -> Scenario:
+    """The same on a healthy cluster."""
+    return replace(scenario, faults=())

@@ -1,0 +1,124 @@
+"""One run of a seed: play it, heal it, wait until it is at rest, check it."""
+
+from __future__ import annotations
+
+import random
+import traceback
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from respkv.config.quorums import Quorums
+from respkv.simulation.checks import all_keys, check_all
+from respkv.simulation.clients import Client, Connection, Reader
+from respkv.simulation.faults import Faults
+from respkv.simulation.planted import Bugs, planted
+from respkv.simulation.workload import Workload
+from respkv.simulation.world import World
+
+if TYPE_CHECKING:
+    from respkv.simulation.scenario import Scenario
+
+SETTLE_S = 20.0
+DRAIN_S = 25.0
+REST_S = 60.0
+READ_S = 3.0
+STEP_S = 0.1
+
+
+@dataclass(slots=True)
+class Verdict:
+    """What became of a seed."""
+
+    scenario: Scenario
+    violations: list[str] = field(default_factory=list)
+    virtual_s: float = 0.0
+    requests: int = 0
+    turns: int = 0
+    digest: int = 0
+    trace: list[str] = field(default_factory=list)
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing was violated."""
+        return not self.violations
+
+
+def play(scenario: Scenario, *, bugs: Bugs | None = None, keep_trace: bool = False) -> Verdict:
+    """Run a scenario from the first event to the last check."""
+    bugs = bugs or Bugs()
+    world = World(scenario, bugs=bugs, keep_trace=keep_trace)
+    verdict = Verdict(scenario)
+    with planted(bugs):
+        try:
+            verdict.violations += _play(world)
+        except Exception:
+            # Whatever a node raises is what the seed has found.
+            verdict.violations.append(traceback.format_exc())
+    verdict.virtual_s = world.schedule.now
+    verdict.requests = len(world.history.requests)
+    verdict.turns = sum(process.turns_total for process in world.processes)
+    verdict.digest = world.trace.digest
+    verdict.trace = [f"{when:10.4f}  {text}" for when, text in world.trace.lines]
+    return verdict
+
+
+def _play(world: World) -> list[str]:
+    scenario, schedule = world.scenario, world.schedule
+    world.start()
+    if not _wait(world, SETTLE_S):
+        return [f"the cluster did not come up within {SETTLE_S} s: {world.unrest()}"]
+    workload = Workload(random.Random(world.rng.random()), keys=scenario.keys)
+    clients = [Client(world, workload, random.Random(world.rng.random()), think_s=scenario.think_s) for _ in range(scenario.clients)]
+    for client in clients:
+        client.start()
+    faults = Faults(world, random.Random(world.rng.random()))
+    faults.start()
+    schedule.run_until(schedule.now + scenario.load_s)
+    world.note("healing")
+    faults.heal()
+    schedule.run_until(schedule.now + 1.0)
+    for client in clients:
+        client.stop()
+    world.note("the load ends")
+    _drain(world, clients)
+    if not _wait(world, REST_S):
+        return [f"not at rest {REST_S} s after everything was healed: {world.unrest()}", *world.problems]
+    if scenario.may_differ:
+        _read_everything(world)
+    return check_all(world)
+
+
+def _read_everything(world: World) -> None:
+    """Read every key from all its replicas: read repair brings together what died with the only node that knew of it."""
+    n, _, w, _, pw = world.scenario.quorums
+    readers: dict[int, Connection] = {}
+    for key in all_keys(world):
+        process = world.primaries(key)[0]
+        reader = readers.get(process.index)
+        if reader is None:
+            reader = readers[process.index] = Reader(world, process).connection
+            world.schedule.run_until(world.schedule.now + STEP_S)
+            assert process.node is not None
+            assert reader.client_id is not None
+            session = process.node.clients[reader.client_id]
+            session.quorum = Quorums(n, n, w, 0, pw)
+            session.settle()
+        reader.send([[b"GET", key]])
+    world.schedule.run_until(world.schedule.now + READ_S)
+
+
+def _drain(world: World, clients: list[Client]) -> None:
+    """Wait for the answers that are still to come."""
+    end = world.schedule.now + DRAIN_S
+    while world.schedule.now < end and not all(client.is_idle for client in clients):
+        world.schedule.run_until(world.schedule.now + STEP_S)
+
+
+def _wait(world: World, seconds: float) -> bool:
+    """Wait until the cluster is at rest."""
+    end = world.schedule.now + seconds
+    while world.unrest():
+        if world.schedule.now >= end:
+            return False
+        world.schedule.run_until(world.schedule.now + STEP_S)
+    return True

@@ -1,0 +1,151 @@
+"""Play seeds of the simulator: random clients against a cluster in which everything goes wrong, then healing, then checks.
+
+    python tools/simulate.py --seeds 1:200          # seeds 1 to 199
+    python tools/simulate.py --seed 81273 -v        # one seed, with the last events
+    python tools/simulate.py --planted              # bugs that exist in the simulator only: are they found?
+
+A seed means the same in every process: the interpreter is started again with a fixed PYTHONHASHSEED.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from respkv.simulation.planted import BUGS, made_for
+from respkv.simulation.scenario import draw
+from respkv.simulation.verdict import Verdict, play
+
+VIOLATION_CHARACTERS_MAX = 2000
+TRACE_LINES = 150
+PLANTED_SEEDS_MAX = 120
+
+
+def seed_range(text: str) -> range:
+    """`A:B` is A to B - 1; `N` is N alone."""
+    first, colon, last = text.partition(":")
+    return range(int(first), int(last)) if colon else range(int(first), int(first) + 1)
+
+
+def play_seed(seed: int, nodes: int | None) -> tuple[Verdict, float]:
+    """Play one seed; the verdict and how long that took."""
+    started = time.perf_counter()
+    verdict = play(draw(seed, nodes=nodes))
+    return verdict, time.perf_counter() - started
+
+
+def play_all(seeds: Iterable[int], *, nodes: int | None, jobs: int) -> Iterator[tuple[Verdict, float]]:
+    """Play many seeds, several at a time; verdicts come in the order of the seeds."""
+    if jobs <= 1:
+        for seed in seeds:
+            yield play_seed(seed, nodes)
+        return
+    with ProcessPoolExecutor(jobs) as pool:
+        todo = list(seeds)
+        yield from pool.map(play_seed, todo, [nodes] * len(todo), chunksize=2)
+
+
+def line_of(verdict: Verdict, seconds: float) -> str:
+    """One seed in a line."""
+    rate = verdict.virtual_s / max(seconds, 1e-6)
+    word = "ok    " if verdict.passed else "FAILED"
+    figures = f"{verdict.virtual_s:5.1f} virtual s, {rate:4.0f} per s, {verdict.requests:5d} requests"
+    return f"seed {verdict.scenario.seed:<7d} {word} {figures}  {verdict.scenario.title()}"
+
+
+def tell_failure(verdict: Verdict, nodes: int | None) -> None:
+    """What was violated, and how to see it again."""
+    for violation in verdict.violations:
+        print("   ", violation[-VIOLATION_CHARACTERS_MAX:].replace("\n", "\n    "))
+    print(f"    python tools/simulate.py --seed {verdict.scenario.seed}{f' --nodes {nodes}' if nodes else ''} -v", flush=True)
+
+
+def run_seeds(seeds: Iterable[int], *, nodes: int | None, jobs: int, verbose: bool) -> int:
+    """Play seeds and sum up. The exit code: whether any failed."""
+    started = time.perf_counter()
+    count = failed = 0
+    virtual_s = 0.0
+    for verdict, seconds in play_all(seeds, nodes=nodes, jobs=jobs):
+        count += 1
+        virtual_s += verdict.virtual_s
+        if verbose or not verdict.passed or sys.stdout.isatty():
+            print(line_of(verdict, seconds), flush=True)
+        if not verdict.passed:
+            failed += 1
+            tell_failure(verdict, nodes)
+    real_s = time.perf_counter() - started
+    print(f"{count} seeds, {failed} failed; {virtual_s:.0f} virtual s in {real_s:.1f} s: {virtual_s / real_s:.0f} per second")
+    return int(failed > 0)
+
+
+def run_one(seed: int, *, nodes: int | None, verbose: bool) -> int:
+    """Play one seed, twice: a failure that does not come again would be worth nothing."""
+    started = time.perf_counter()
+    verdict = play(draw(seed, nodes=nodes), keep_trace=True)
+    seconds = time.perf_counter() - started
+    if verbose:
+        print("\n".join(verdict.trace[-TRACE_LINES:]))
+    print(line_of(verdict, seconds))
+    if not verdict.passed:
+        tell_failure(verdict, nodes)
+    again = play(draw(seed, nodes=nodes))
+    if (again.digest, again.violations) != (verdict.digest, verdict.violations):
+        print("the seed did not replay identically: something depends on more than the seed")
+        return 1
+    return int(not verdict.passed)
+
+
+def run_planted(*, jobs: int) -> int:
+    """Print which planted bugs are found, and within how many seeds. The exit code: whether any was not."""
+    names = sorted(BUGS)
+    missed = 0
+    print(f"{'planted bug':<28}{'found by seed':<15}{'what was seen'}")
+    with ProcessPoolExecutor(jobs) as pool:
+        for name, (count, seed, seen) in zip(names, pool.map(hunt, names), strict=True):
+            missed += seed is None
+            found = "not found" if seed is None else f"{seed} (of {count})"
+            print(f"{name:<28}{found:<15}{seen[:100]}", flush=True)
+    print(f"{len(names) - missed} of {len(names)} planted bugs found")
+    return int(missed > 0)
+
+
+def hunt(name: str) -> tuple[int, int | None, str]:
+    """Play seeds with a bug until one fails: (how many were played, which failed, the first violation)."""
+    bug = BUGS[name]
+    for count, seed in enumerate(range(1, PLANTED_SEEDS_MAX + 1), 1):
+        bugs = bug()
+        scenario = made_for(draw(seed), bugs)
+        verdict = play(scenario, bugs=bugs)
+        if not verdict.passed and play(scenario).passed:
+            return count, seed, verdict.violations[0].strip().splitlines()[-1]
+    return PLANTED_SEEDS_MAX, None, ""
+
+
+def main(arguments: list[str]) -> int:
+    """Read the command line and do what it says."""
+    parser = argparse.ArgumentParser(description="Play seeds of the simulator.")
+    parser.add_argument("--seeds", type=seed_range, default=range(1, 41), metavar="A:B", help="play seeds A to B - 1 (default: 1:41)")
+    parser.add_argument("--seed", type=int, metavar="N", help="play one seed, twice, and compare")
+    parser.add_argument("--nodes", type=int, choices=range(1, 10), metavar="N", help="so many nodes instead of what the seed says")
+    parser.add_argument("--jobs", type=int, default=2, metavar="N", help="so many processes at a time")
+    parser.add_argument("--planted", action="store_true", help="look for the planted bugs")
+    parser.add_argument("-v", "--verbose", action="store_true", help="every seed in a line; with --seed the last events")
+    options = parser.parse_args(arguments)
+    if options.planted:
+        return run_planted(jobs=options.jobs)
+    if options.seed is not None:
+        return run_one(options.seed, nodes=options.nodes, verbose=options.verbose)
+    return run_seeds(options.seeds, nodes=options.nodes, jobs=options.jobs, verbose=options.verbose)
+
+
+if __name__ == "__main__":
+    if os.environ.get("PYTHONHASHSEED") != "0":
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, "PYTHONHASHSEED": "0"})
+    sys.exit(main(sys.argv[1:]))
