@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from respkv.commands.table import command
 from respkv.errors import ClientError, NotAnIntegerError, SyntaxProblemError
-from respkv.resp.numbers import parse_integer
+from respkv.resp.numbers import INTEGER_MIN, parse_integer
 from respkv.resp.writer import OK, array, bulk, integer, simple, verbatim
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def client_list(request: Request) -> bytes:
             check_type(kind)
             clients = clients if kind.lower() == b"normal" else ()
         case [b"ID", first, *rest]:
-            wanted = {_id_of(word, "Invalid client ID") for word in (first, *rest)}
+            wanted = {_id_of(word, "Invalid client ID", lowest=INTEGER_MIN) for word in (first, *rest)}
             clients = [client for client in clients if client.id in wanted]
         case _:
             raise SyntaxProblemError
@@ -184,7 +184,7 @@ def _read_filter(words: list[bytes]) -> KillFilter:
     for option, value in zip(words[::2], words[1::2], strict=True):
         match option.upper(), value.lower():
             case b"ID", _:
-                chosen = chosen._replace(number=_id_of(value, "client-id should be greater than 0"))
+                chosen = chosen._replace(number=_id_of(value, "client-id should be greater than 0", lowest=1))
             case b"ADDR", _:
                 chosen = chosen._replace(address=value)
             case b"LADDR", _:
@@ -328,12 +328,12 @@ def check_type(kind: bytes) -> None:
         raise ClientError(f"Unknown client type '{kind.decode('utf-8', 'surrogateescape')}'")
 
 
-def _id_of(word: bytes, complaint: str) -> int:
+def _id_of(word: bytes, complaint: str, *, lowest: int) -> int:
     try:
         number = parse_integer(word)
     except NotAnIntegerError:
-        number = 0
-    if number < 1:
+        raise ClientError(complaint) from None
+    if number < lowest:
         raise ClientError(complaint)
     return number
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
 import subprocess
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from tests.commands.harness import count_replies, packed
+from tests.commands.harness import count_replies, packed, split_replies
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+Command = list[bytes]
 
 START_S = 10.0
 REPLY_S = 10.0
@@ -22,7 +25,20 @@ REPLY_S = 10.0
 def stock_server(folder: Path, *directives: str) -> Iterator[Path]:
     """Run redis-server without persistence; gives the path of its socket."""
     path = folder / "redis.sock"
-    command = ["redis-server", "--port", "0", "--unixsocket", path, "--save", "", "--appendonly", "no", "--dir", folder, *directives]
+    command = [
+        "redis-server",
+        "--port",
+        "0",
+        "--unixsocket",
+        str(path),
+        "--save",
+        "",
+        "--appendonly",
+        "no",
+        "--dir",
+        str(folder),
+        *directives,
+    ]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + START_S
@@ -64,8 +80,12 @@ class StockConnection:
 
     def ask(self, *commands: str | list[bytes]) -> bytes:
         """Send commands in one packet; their replies, or what came before the server closed the connection."""
-        self.socket.sendall(b"".join(packed(each) for each in commands))
-        return self.replies(len(commands))
+        try:
+            self.socket.sendall(b"".join(packed(each) for each in commands))
+            return self.replies(len(commands))
+        except (BrokenPipeError, ConnectionResetError):
+            self.is_closed = True
+            return b""
 
     def replies(self, count: int) -> bytes:
         """So many replies."""
@@ -75,3 +95,27 @@ class StockConnection:
             data += piece
             self.is_closed = not piece
         return data
+
+
+def differences(sent: list[Command], ours: bytes, theirs: bytes) -> list[tuple[Command, bytes | None, bytes | None]]:
+    """The commands that were answered differently, with both replies."""
+    if is_same(ours, theirs):
+        return []
+    replies = itertools.zip_longest(sent, split_replies(ours), split_replies(theirs))
+    return [(command, our, their) for command, our, their in replies if not is_same(our or b"", their or b"")]
+
+
+def is_same(ours: bytes, theirs: bytes) -> bool:
+    """Whether replies are equal, moments near the present one (EXPIRETIME after EXPIRE) to within a minute."""
+    our_lines, their_lines = ours.split(b"\r\n"), theirs.split(b"\r\n")
+    return ours == theirs or (
+        len(our_lines) == len(their_lines)
+        and all(our == their or is_near(our, their) for our, their in zip(our_lines, their_lines, strict=True))
+    )
+
+
+def is_near(our: bytes, their: bytes) -> bool:
+    if not (our.startswith(b":") and their.startswith(b":")):
+        return False
+    left, right, now_s = int(our[1:]), int(their[1:]), time.time_ns() // 10**9
+    return any(abs(left - now_s * unit) < 5000 * unit and abs(left - right) < 60 * unit for unit in (1, 1000))

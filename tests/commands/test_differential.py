@@ -7,7 +7,6 @@ what is said of the server itself (HELLO, CLIENT LIST), and floats in C's hexade
 from __future__ import annotations
 
 import itertools
-import random
 import time
 from typing import TYPE_CHECKING
 
@@ -15,8 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.commands.harness import Connection, World, split_replies
-from tests.commands.stock import StockConnection, stock_server
+from tests.commands.harness import World
+from tests.commands.stock import StockConnection, differences, stock_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,7 +52,7 @@ set_options = st.lists(
     ),
     max_size=3,
 ).map(lambda groups: [word for group in groups for word in group])
-getex_options = st.one_of(
+getex_options: st.SearchStrategy[list[bytes]] = st.one_of(
     st.just([]),
     st.just([b"persist"]),
     st.tuples(st.sampled_from([b"EX", b"px"]), delays).map(list),
@@ -139,27 +138,4 @@ def test_any_sequence_is_answered_as_redis_does(stock: Path, world: World, packe
         theirs.ask(f"HELLO {protocol}")
         for packet in packets:
             sent = [with_prefix(command, prefix) for command in packet if is_comparable(command)]
-            compare(sent, ours.ask(*sent), theirs.ask(*sent))
-
-
-def compare(sent: list[Command], ours: bytes, theirs: bytes) -> None:
-    if not is_same(ours, theirs):
-        for command, our, their in zip(sent, split_replies(ours), split_replies(theirs), strict=True):
-            assert (command, our) == (command, their)
-        assert ours == theirs
-
-
-def is_same(ours: bytes, theirs: bytes) -> bool:
-    """Whether replies are equal, moments near the present one (EXPIRETIME after EXPIRE) to within a minute."""
-    our_lines, their_lines = ours.split(b"\r\n"), theirs.split(b"\r\n")
-    return ours == theirs or (
-        len(our_lines) == len(their_lines)
-        and all(our == their or is_near(our, their) for our, their in zip(our_lines, their_lines, strict=True))
-    )
-
-
-def is_near(our: bytes, their: bytes) -> bool:
-    if not (our.startswith(b":") and their.startswith(b":")):
-        return False
-    left, right, now_s = int(our[1:]), int(their[1:]), time.time_ns() // 10**9
-    return any(abs(left - now_s * unit) < 5000 * unit and abs(left - right) < 60 * unit for unit in (1, 1000))
+            assert differences(sent, ours.ask(*sent), theirs.ask(*sent)) == []
