@@ -7,6 +7,7 @@ Rule 3: a node refuses what it does not hold, unless the request names the prima
 
 from __future__ import annotations
 
+from binascii import crc_hqx
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
@@ -82,20 +83,13 @@ class Replica:
             self._parking.when_loaded(pairs[::2], lambda: self._merge(peer, sequence, pairs, body))
 
     def _merge(self, peer: NodeId, sequence: int, pairs: list[bytes], body: bytes) -> None:
-        holds, shift, merge = self.holds, self._store.shift, self._store.merge
-        newer: list[int] = []
-        places: list[int] = []
-        for key in pairs[::2]:
-            partition = key_slot(key) >> shift
+        holds, shift = self.holds, self._store.shift
+        partitions = [(crc_hqx(key, 0) & 16383 if b"{" not in key else key_slot(key)) >> shift for key in pairs[::2]]
+        for partition in partitions:
             if not holds[partition]:
                 self._refuse(peer, sequence, "not a replica of this partition")
                 return
-            places.append(partition)
-        index = 0
-        for partition in places:
-            if merge(partition, pairs[index], pairs[index + 1]):
-                newer.append(index >> 1)
-            index += 2
+        newer = self._store.merge_many(partitions, pairs)
         self._turn.log.append((LOG_WRITES, body))
         self._acknowledge(peer, sequence, newer)
 

@@ -17,7 +17,7 @@ SEQUENCE_MODULUS = 1 << 32
 class Turn:
     """The present turn. One object, reused."""
 
-    __slots__ = ("events", "held", "log", "now", "number", "sections", "sequence", "sync_each_turn", "wall_ms")
+    __slots__ = ("events", "held", "log", "now", "number", "sections", "sequence", "sync_each_turn", "urgent", "wall_ms")
 
     def __init__(self) -> None:
         """Before the first turn."""
@@ -27,6 +27,8 @@ class Turn:
         self.log: list[tuple[int, bytes]] = []
         self.sections: defaultdict[NodeId, list[bytes]] = defaultdict(list)
         """For each peer the packed sections of this turn's frame, in order."""
+        self.urgent: set[NodeId] = set()
+        """Peers whose frame must not wait for the answer to the last one: somebody there waits for what is in it."""
         self.events: list[tuple[str, str]] = []
         """(level, sentence) for the node's log file."""
         self.sequence = 0
@@ -41,7 +43,8 @@ class Turn:
         return self.sequence
 
     def post(self, peer: NodeId, kind: int, sequence: int, body: bytes) -> None:
-        """Add a section to this turn's frame for a peer."""
+        """Add a section to this turn's frame for a peer. It does not wait for the answer to an earlier frame."""
+        self.urgent.add(peer)
         self.sections[peer].append(pack_section(kind, sequence, body))
 
     def when_logged(self, action: Callable[[], None]) -> None:
