@@ -13,7 +13,7 @@ from respkv.coordinator.batches import Division, WriteBatch
 from respkv.coordinator.quorum import refusal, write_timeout
 from respkv.errors import ClientError, ClockSkewError, PeerProtocolError
 from respkv.transport import frames
-from respkv.versions.records import newest_stamp_of, restamped, stamp_of
+from respkv.versions.records import ABSENT, newest_stamp_of, restamped, stamp_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -164,15 +164,25 @@ class Writes:
         self.acknowledge(batch, peer)
 
     def _later_pairs(self, batch: WriteBatch, indices: list[int]) -> list[bytes]:
+        """What of a batch has to be sent again, under later stamps.
+
+        Not what this node has written over since, in this batch or a later one: it would overtake its own successor.
+        """
+        coordinator = self._coordinator
+        keys = batch.items[::2]
+        last = {key: index for index, key in enumerate(keys)}
         pairs: list[bytes] = []
         for index in indices:
-            if not 0 <= 2 * index < len(batch.items):
+            if not 0 <= index < len(keys):
                 msg = "acknowledges what was not sent"
                 raise PeerProtocolError(msg)
-            key, record = batch.items[2 * index], batch.items[2 * index + 1]
+            key, record = keys[index], batch.items[2 * index + 1]
+            held = coordinator.store.get(key) if batch.route.local_write else ABSENT
+            if last[key] != index or (held > record and held[8:16] == coordinator.actor):
+                continue
             # An expiry that lost to another version of its key must not revive its own.
             if newest_stamp_of(record) == stamp_of(record):
-                pairs += (key, restamped(record, self._coordinator.clock.next()))
+                pairs += (key, restamped(record, coordinator.clock.next()))
         return pairs
 
     def _resend(self, batch: WriteBatch, pairs: list[bytes]) -> None:
