@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from respkv.versions.records import ABSENT
-
 if TYPE_CHECKING:
     from respkv.config.quorums import Quorums
     from respkv.coordinator.routes import Route
@@ -171,9 +169,9 @@ def merge_answers(best: list[bytes], records: list[bytes]) -> bool:
 
 
 def stale_pairs(batch: ReadBatch, records: list[bytes]) -> list[bytes]:
-    """[key, record, ...] that a replica which answered `records` lacks."""
+    """[key, record, ...] that a replica which answered `records` lacks. A late answer may hold newer ones."""
     pairs: list[bytes] = []
     for key, newest, held in zip(batch.keys, batch.best, records, strict=True):
-        if newest not in (held, ABSENT):
+        if newest > held:
             pairs += (key, newest)
     return pairs

@@ -5,7 +5,7 @@ Rule: "not found" counts only if a primary is among those who answered; an ignor
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -87,24 +87,24 @@ class Reads:
             batch.primary_answers = 1
         if batch.local:
             batch.answers.append((self._coordinator.me, list(batch.best)))
-        if batch.need <= 0 and batch.primary_answers >= batch.quorum.pr:
+        if batch.need <= 0 and batch.primary_answers >= batch.quorum.pr and (batch.primary_answers or ABSENT not in batch.best):
             self._finish(batch)
             return
         batch.sequence = self._coordinator.turn.next_sequence()
-        body = _encode(batch.keys)
-        peers = route.read_peers
-        count = len(peers)
-        route.turn_peer = first = (route.turn_peer + 1) % count if count else 0
-        spread = route.read_primaries_up - batch.local
-        if batch.need < spread and not batch.quorum.pr:
-            chosen = [peers[(first + step) % spread] for step in range(batch.need)]
-        else:
-            chosen = list(peers[: max(batch.need, batch.quorum.pr)])
-        for peer in chosen:
-            self._ask(batch, peer, body)
         self._in_flight[batch.sequence] = batch
         self._coordinator.waiting_count += len(batch.keys)
         self._coordinator.watch(batch)
+        spread = route.spread_count
+        if 0 < batch.need < spread and not batch.quorum.pr:
+            body, peers = _encode(batch.keys), route.read_peers
+            first = route.turn_peer
+            route.turn_peer = (first + 1) % spread
+            for step in range(batch.need):
+                self._ask(batch, peers[(first + step) % spread], body)
+        else:
+            self._ask_missing(batch)
+            if not batch.waiting:
+                self._finish(batch)
 
     def _ask(self, batch: ReadBatch, peer: NodeId, body: bytes) -> None:
         batch.waiting.add(peer)
@@ -122,7 +122,9 @@ class Reads:
             raise PeerProtocolError(msg)
         batch.waiting.discard(peer)
         if batch.open:
-            if merge_answers(batch.best, records):
+            if not batch.answers:
+                batch.best = list(records)
+            elif merge_answers(batch.best, records):
                 batch.differs = True
             batch.answers.append((peer, records))
             batch.need -= 1
@@ -130,13 +132,17 @@ class Reads:
                 batch.primary_answers += 1
             if batch.need <= 0 and batch.primary_answers >= batch.quorum.pr:
                 self._finish(batch)
+            elif not batch.waiting:
+                self._ask_missing(batch)
+                if not batch.waiting:
+                    self._conclude(batch)
         elif batch.best != records:
             self._repair(batch, peer, records)
         if not batch.waiting and not batch.open:
             self._in_flight.pop(sequence, None)
 
     def _finish(self, batch: ReadBatch) -> None:
-        if not batch.primary_answers and ABSENT in batch.best and self._ask_primary(batch):
+        if not batch.primary_answers and ABSENT in batch.best and self._awaits_primary(batch):
             return
         batch.open = False
         if batch.sequence:
@@ -172,16 +178,39 @@ class Reads:
         if not batch.waiting and batch.sequence:
             self._in_flight.pop(batch.sequence, None)
 
-    def _ask_primary(self, batch: ReadBatch) -> bool:
-        """An ignorant stand-in proves nothing: "not found" counts only if a primary says so."""
-        for peer in batch.route.read_peers:
-            if peer in batch.route.primary_set and peer not in batch.asked:
-                batch.need = 1
-                self._ask(batch, peer, _encode(batch.keys))
-                return True
-        if not batch.waiting:
-            self._fail(batch, refusal("read", needed=1, up=0, primaries_needed=1, primaries_up=0))
-        return True
+    def _awaits_primary(self, batch: ReadBatch) -> bool:
+        """Whether a primary is still to say that keys which no stand-in knows do not exist. Where none can, their readers hear so."""
+        self._ask_missing(batch)
+        if not batch.waiting.isdisjoint(batch.route.primary_set):
+            return True
+        self._fail_unfound(batch, refusal("read", needed=1, up=0, primaries_needed=1, primaries_up=0))
+        return False
+
+    def _fail_unfound(self, batch: ReadBatch, error: ClientError) -> None:
+        """Those who read keys of which no answer knows hear an error; the others of the batch are left to be answered."""
+        self._coordinator.statistics.read_timeouts_total += 1
+        known: list[tuple[bytes, Any, Any]] = []
+        for record, cell, conn in zip(batch.best, batch.cells, batch.conns, strict=True):
+            if record:
+                known.append((record, cell, conn))
+            elif cell.__class__ is int:
+                conn.failed(error)
+            else:
+                cell[0] = error.reply()
+                conn.drain()
+        batch.best = [record for record, _, _ in known]
+        batch.cells = [cell for _, cell, _ in known]
+        batch.conns = [conn for _, _, conn in known]
+
+    def _conclude(self, batch: ReadBatch) -> None:
+        """Nobody is left to answer, or it is too late: tell the truth."""
+        error = read_timeout(needed=batch.quorum.r, answered=len(batch.answers))
+        if batch.need <= 0 and batch.primary_answers >= batch.quorum.pr:
+            # Only the word of a primary on what was not found is lacking.
+            self._fail_unfound(batch, error)
+            self._finish(batch)
+        else:
+            self._fail(batch, error)
 
     def _fail(self, batch: ReadBatch, error: ClientError) -> None:
         batch.open = False
@@ -208,7 +237,8 @@ class Reads:
         self._coordinator.statistics.read_repairs_total += len(pairs) >> 1
         body = _encode(pairs)
         if peer == self._coordinator.me:
-            self._coordinator.store.merge_pairs(pairs)
+            # The keys may have left memory since they were read.
+            self._coordinator.parking.when_loaded(pairs[::2], lambda: self._merge(pairs))
             self._coordinator.turn.log.append((LOG_WRITES, body))
         else:
             self._coordinator.turn.post(peer, frames.REPAIR, 0, body)
@@ -218,18 +248,31 @@ class Reads:
         if not batch.open:
             if not batch.waiting:
                 self._in_flight.pop(batch.sequence, None)
-        elif not self._ask_another(batch) and not batch.waiting:
-            self._fail(batch, self._error(batch))
+            return
+        self._ask_missing(batch)
+        if not batch.waiting:
+            self._conclude(batch)
 
-    def _ask_another(self, batch: ReadBatch) -> bool:
-        for peer in self._coordinator.routes[key_slot(batch.keys[0]) >> self._coordinator.shift].read_peers:
-            if peer not in batch.asked:
-                self._ask(batch, peer, _encode(batch.keys))
-                return True
-        return False
+    def _merge(self, pairs: list[bytes]) -> None:
+        self._coordinator.store.merge_pairs(pairs)
 
-    def _error(self, batch: ReadBatch) -> ClientError:
-        return read_timeout(needed=batch.quorum.r, answered=len(batch.answers))
+    def _unasked(self, batch: ReadBatch) -> list[NodeId]:
+        """Who could be asked beside those who were, as the routes are now, best first."""
+        route = self._coordinator.routes[key_slot(batch.keys[0]) >> self._coordinator.shift]
+        return [peer for peer in route.read_peers if peer not in batch.asked]
+
+    def _ask_missing(self, batch: ReadBatch) -> None:
+        """Ask as many further nodes as the quorum lacks beside those whose answers are on their way."""
+        unasked, primary_set = self._unasked(batch), batch.route.primary_set
+        # With enough answers and none of a primary, one is asked to prove what was not found.
+        primaries_lacking = (batch.quorum.pr or int(batch.need <= 0)) - batch.primary_answers - len(batch.waiting & primary_set)
+        chosen = [peer for peer in unasked if peer in primary_set][: max(primaries_lacking, 0)]
+        lacking = batch.need - len(batch.waiting) - len(chosen)
+        chosen += [peer for peer in unasked if peer not in chosen][: max(lacking, 0)]
+        if chosen:
+            body = _encode(batch.keys)
+            for peer in chosen:
+                self._ask(batch, peer, body)
 
     def on_refused(self, peer: NodeId, sequence: int) -> None:
         """A node did not carry out a read."""
@@ -244,12 +287,12 @@ class Reads:
 
     def speculate(self, batch: ReadBatch) -> None:
         """A batch is slow: ask one more node."""
-        if self._ask_another(batch):
+        for peer in self._unasked(batch)[:1]:
+            self._ask(batch, peer, _encode(batch.keys))
             self._coordinator.statistics.speculative_reads_total += len(batch.keys)
 
     def give_up(self, batch: ReadBatch) -> None:
         """A batch is late."""
         if batch.open:
-            self._fail(batch, self._error(batch))
-        else:
-            self._in_flight.pop(batch.sequence, None)
+            self._conclude(batch)
+        self._in_flight.pop(batch.sequence, None)

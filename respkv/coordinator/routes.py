@@ -50,6 +50,7 @@ class Route:
         "read_peers",
         "read_primaries_up",
         "reading",
+        "spread_count",
         "stand_ins",
         "turn_peer",
         "write_batches",
@@ -90,8 +91,11 @@ class Route:
         clean = [node for node in counting if node != me and node not in view.stale]
         late = [node for node in counting if node != me and node in view.stale]
         self.read_peers = tuple(clean + [node for node in standing_in if node != me] + late)
+        self.spread_count = len(clean)
+        """How many of the first of them are equals, among whom reads are spread."""
         self.read_primaries_up = len(counting)
-        self.instant_read = self.local_read and quorum.r <= 1 and quorum.pr <= (me in self.primary_set) and me not in view.stale
+        # A stand-in does not know what it lacks: it has to ask a primary.
+        self.instant_read = self.local_read and me in self.primary_set and quorum.r <= 1 and quorum.pr <= 1 and me not in view.stale
         self.instant_write = self.local_write and self.local_read and quorum.w <= 1 and quorum.pw <= (me in self.primary_set)
         self.turn_peer = 0
         self.writing: WriteBatch | None = None
