@@ -196,5 +196,11 @@ class Handoff:
         for owner in self._hints.rows:
             if owner in self.usable:
                 flow = self._flows.get(owner)
-                due.append(self._turn.now if flow is None else flow.sent_at + ANSWER_S if flow.waiting else flow.next_at)
+                if flow is None:
+                    due.append(self._turn.now)
+                elif not flow.waiting:
+                    due.append(flow.next_at)
+                elif flow.sequence:
+                    due.append(flow.sent_at + ANSWER_S)
+                # Else its records are on their way from the disk, and their arrival is a turn.
         return min(due) if due else None
