@@ -2,6 +2,40 @@
 
 from __future__ import annotations
 
-from respkv.commands import clients, connection, counters, keys, keyspace, strings, transactions
+from respkv.commands import (
+    clients,
+    cluster,
+    command_info,
+    configuration,
+    connection,
+    counters,
+    info,
+    keys,
+    keyspace,
+    latency,
+    memory,
+    respkv_commands,
+    server,
+    slowlog,
+    strings,
+    transactions,
+)
 
-MODULES = (clients, connection, counters, keys, keyspace, strings, transactions)
+MODULES = (
+    clients,
+    cluster,
+    command_info,
+    configuration,
+    connection,
+    counters,
+    info,
+    keys,
+    keyspace,
+    latency,
+    memory,
+    respkv_commands,
+    server,
+    slowlog,
+    strings,
+    transactions,
+)

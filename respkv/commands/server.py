@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from respkv.commands.help_text import help_reply
 from respkv.commands.table import command
@@ -85,9 +85,10 @@ def _wait(request: Request, wanted: int, timeout_ms: int) -> Steps:
 
 def _copies(request: Request) -> Callable[[], int]:
     """How many replicas beside a first one have acknowledged the last write of the connection, as far as this node knows."""
-    last = request.client.last if request.client is not None else None
-    if isinstance(last, WriteBatch):
-        return lambda: max(last.acks - 1, 0)
+    last: Any = request.client.last if request.client is not None else None
+    batches = last if isinstance(last, list) else [last]
+    if all(isinstance(batch, WriteBatch) for batch in batches):
+        return lambda: max(min(batch.acks for batch in batches) - 1, 0)
     # All earlier commands are answered when this one begins: what they wrote is on W replicas at least.
     quorum = request.quorum or request.context.coordinator.quorum
     return lambda: quorum.w - 1

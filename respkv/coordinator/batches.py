@@ -48,6 +48,7 @@ class WriteBatch:
         "acks",
         "cell",
         "conns",
+        "count",
         "diverted",
         "hinted",
         "instant",
@@ -62,6 +63,7 @@ class WriteBatch:
         "route",
         "sent_at",
         "sequence",
+        "stamp",
         "turn",
         "waiting",
     )
@@ -73,6 +75,9 @@ class WriteBatch:
         self.sequence = 0
         self.turn = 0
         """The number of the turn in which it was sent."""
+        self.count = 0
+        self.stamp = 0
+        """How many records were sent, and the stamp of the last; `items` go when all have acknowledged."""
         self.sent_at = 0.0
         self.items: list[bytes] = []
         """[key, record, key, record, ...]"""

@@ -101,7 +101,9 @@ class Writes:
     def send(self, batch: WriteBatch) -> None:
         """Ask the replicas."""
         route, turn = batch.route, self._coordinator.turn
-        self._coordinator.statistics.writes_total += len(batch.items) >> 1
+        batch.count = len(batch.items) >> 1
+        batch.stamp = stamp_of(batch.items[-1])
+        self._coordinator.statistics.writes_total += batch.count
         body = _encode(batch.items)
         if route.local_write:
             turn.log.append((LOG_WRITES, body))
