@@ -31,6 +31,15 @@ READ = select.EPOLLIN
 WRITE = select.EPOLLOUT
 
 
+def keep_alive(connection: socket.socket, interval_s: int) -> None:
+    """`tcp-keepalive`: a peer that has vanished is noticed after about twice this time; 0 is never."""
+    if interval_s:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, interval_s)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(interval_s // 3, 1))
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+
+
 class WakeChannel:
     """The event descriptor by which other tasks end the reactor's wait."""
 
@@ -73,6 +82,7 @@ class ListenerChannel:
                 return
             accepted.setblocking(False)
             accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            keep_alive(accepted, reactor.settings.tcp_keepalive)
             name = f"{address[0]}:{address[1]}"
             if self._for_peers:
                 reactor.add(PeerChannel(reactor, accepted, address=name))
@@ -160,6 +170,8 @@ class ClientChannel:
             session.out_bytes = size
         limit = self._reactor.settings.client_output_buffer_limit.normal
         too_big = bool(limit.hard_bytes) and size > limit.hard_bytes
+        if session is not None and not session.authenticated:
+            too_big = too_big or size > self._reactor.settings.unauthenticated_output_buffer_limit
         if limit.soft_bytes and size > limit.soft_bytes:
             now = time.monotonic()
             self._soft_since = self._soft_since or now

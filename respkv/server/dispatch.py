@@ -154,6 +154,12 @@ class Dispatcher:
         if handler is None:
             call.answer(b"-ERR unknown call\r\n")
             return
+        if call.name == "value":
+            self._serve(call, handler)
+        else:
+            self.coordinator.parking.behind_all(lambda: self._serve(call, handler))
+
+    def _serve(self, call: Call, handler: Callable[[Call], None]) -> None:
         try:
             handler(call)
         except ClientError as error:

@@ -21,18 +21,16 @@ from respkv.errors import PeerProtocolError
 from respkv.membership.gossip import Membership
 from respkv.repair.confirmation import Confirmation
 from respkv.repair.handoff import Handoff
-from respkv.resp.reader import RequestReader
 from respkv.server import turns
+from respkv.server.admission import Admission
 from respkv.server.calls import Calls
 from respkv.server.cluster import ClusterState
 from respkv.server.dispatch import Dispatcher
 from respkv.server.options import membership_options
 from respkv.server.peers import Peers
-from respkv.server.policy import PROTECTED, is_loopback_peer
 from respkv.server.pulse import Pulse
 from respkv.server.rebuild import Rebuild
 from respkv.server.rows import RowReader
-from respkv.server.session import Session
 from respkv.server.topology import Topology
 from respkv.server.transaction import begin_transaction
 from respkv.storage.parking import Parking
@@ -49,6 +47,7 @@ if TYPE_CHECKING:
     from respkv.membership.members import MemberAddress
     from respkv.placement.ring import Ring
     from respkv.repair.hints import HintBook
+    from respkv.server.session import Session
     from respkv.storage.store import Store
     from respkv.versions.clock import HybridClock
 
@@ -152,6 +151,9 @@ class Node:
         )
         self.dispatcher: Dispatcher = Dispatcher(self.context)
         self.dispatcher.begin_transaction = partial(begin_transaction, self.dispatcher)
+        self.admission = Admission(
+            settings=settings, dispatcher=self.dispatcher, statistics=self.statistics, turn=turn, clients=self.clients
+        )
         self.rows = RowReader(self)
         self.pulse = Pulse(self)
         self.rebuild = Rebuild(self)
@@ -191,14 +193,10 @@ class Node:
         turn.number += 1
         self.clock.advance(wall_ms)
         self.dispatcher.overloaded = self.coordinator.waiting_count > self.settings.coordinator_in_flight_max
-        clients = self.clients
         for arrival in arrivals:
             kind = arrival[0]
             if kind == turns.CLIENT_DATA:
-                session = clients.get(arrival[1])
-                if session is not None:
-                    self.statistics.net_input_bytes += len(arrival[2])
-                    session.receive(arrival[2])
+                self.admission.receive(out, arrival[1], arrival[2])
             elif kind == turns.PEER_FRAME:
                 self._unanswered.pop(arrival[1], None)
                 try:
@@ -216,13 +214,9 @@ class Node:
     def _other_arrival(self, kind: int, arrival: turns.Arrival) -> None:
         match kind:
             case turns.CLIENT_OPENED:
-                self._open_client(*arrival[1:])
+                self.admission.open(self._out, arrival[1], arrival[2], local_address=arrival[3])
             case turns.CLIENT_CLOSED:
-                session = self.clients.pop(arrival[1], None)
-                if session is not None:
-                    session.closing = True
-                    session.settle()
-                    session.backlog.clear()
+                self.admission.gone(arrival[1])
             case turns.PEER_OPENED:
                 self.topology.link_opened(arrival[1])
             case turns.PEER_CLOSED:
@@ -290,7 +284,7 @@ class Node:
                 if session.closing and not session.pending:
                     out.deferred_closes.append(session.id)
         for session in dispatcher.broken:
-            self._break_off(session)
+            self.admission.break_off(out, session)
         dispatcher.broken.clear()
         links = self.topology.links
         if turn.sections:
@@ -378,57 +372,8 @@ class Node:
 
     # --- clients
 
-    def _open_client(self, client_id: int, address: str, local_address: str) -> None:
-        settings = self.settings
-        self.statistics.connections_received_total += 1
-        refusal = self._admission(address)
-        reader = RequestReader(
-            bulk_bytes_max=settings.proto_max_bulk_len,
-            arguments_max=settings.proto_max_multibulk_len,
-            authenticated=not settings.requirepass,
-        )
-        session = Session(client_id, dispatcher=self.dispatcher, reader=reader, address=address, local_address=local_address)
-        if refusal is not None:
-            self.statistics.connections_rejected_total += 1
-            self._out.replies.append((client_id, [refusal]))
-            self._out.deferred_closes.append(client_id)
-            return
-        session.authenticated = not settings.requirepass
-        session.settle()
-        self.clients[client_id] = session
-
-    def _admission(self, address: str) -> bytes | None:
-        settings = self.settings
-        if len(self.clients) >= settings.maxclients:
-            return b"-ERR max number of clients reached\r\n"
-        if settings.protected_mode and not settings.requirepass and not is_loopback_peer(address):
-            return PROTECTED
-        return None
-
     def _close_client(self, client_id: int) -> None:
-        session = self.clients.pop(client_id, None)
-        if session is not None:
-            session.closing = True
-            session.settle()
-            session.backlog.clear()
-            self._out.closes.append(client_id)
-
-    def _break_off(self, session: Session) -> None:
-        """Bytes that are no requests came: answer what came before them, then the error, then close."""
-        reader = session.reader
-        assert reader is not None
-        if session.id not in self.clients:
-            return
-        self.statistics.protocol_errors_total += 1
-        if reader.error is not None:
-            session.reply(reader.error.reply())
-        session.closing = True
-        session.settle()
-        replies = session.flushed()
-        if replies:
-            self._out.replies.append((session.id, replies))
-        if not session.pending:
-            self._out.deferred_closes.append(session.id)
+        self.admission.close(self._out, client_id)
 
     def _save(self, name: str, data: bytes) -> None:
         self._out.saves.append((name, data))
@@ -446,6 +391,7 @@ class Node:
         coordinator.speculative_retry_s = settings.speculative_retry / 1000
         self._turn.sync_each_turn = settings.appendfsync == "always"
         self.dispatcher.in_flight_max = settings.client_in_flight_max
+        self.admission.settings_changed()
         self.hints.bytes_max = settings.max_hints_size
         self.handoff.window_s = float(settings.max_hint_window)
         self.handoff.rate_min = float(settings.handoff_rate_min)

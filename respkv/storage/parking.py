@@ -52,6 +52,13 @@ class Parking:
             self._loading[self._token] = (parked, cold)
             self.requests.append((self._token, cold))
 
+    def behind_all(self, action: Callable[[], None]) -> None:
+        """Run an action behind everything that waits now: a count must not overtake the writes that it counts."""
+        if self._queue:
+            self._queue.append(_Parked((), action, 0))
+        else:
+            action()
+
     def is_clear(self, key: bytes, partition: int) -> bool:
         """Whether a key is in memory and nobody waits for it."""
         return key in self._store.shards[partition] and key not in self.keys
