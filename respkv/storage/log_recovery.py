@@ -42,7 +42,7 @@ _READ_AHEAD_BYTES: Final = 1 << 20
 # Looking for the next good record hashes what a false start claims as its body; a value full of
 # false starts must not make a restart take minutes.
 _RESYNC_HASHED_BYTES_MAX: Final = 1 << 30
-# Without a mark nothing is known to be unsynced, so everything that is missing counts as damage.
+# Without a mark nothing is known to be unsynced, so whatever is unreadable counts as damage.
 _POSITION_UNKNOWN: Final = 2**63
 
 
@@ -175,12 +175,15 @@ class LogRecovery:
         mark = reading.mark
         if mark.owner != self.owner:
             raise ConfigurationError(f"{self.directory} holds the log of node {mark.owner.hex()}, this is node {self.owner.hex()}")
-        if reading.lost_slots_count:
-            self.report.notes.append("one slot of the durable mark is unreadable: the mark before it rules")
         self.mark_sequence = mark.sequence
         self.start_position = mark.start_position
         self.first_segment = mark.first_segment
         self._durable_position = self.report.mark_position = mark.position
+        if reading.lost_slots_count:
+            # It may have been the newer one, and then nothing tells what is missing behind the older.
+            # Disks do not tear so few bytes, so this is no power cut.
+            self.report.damages.append(Damage(mark.position, None, "one slot of the durable mark is damaged"))
+            self._durable_position = _POSITION_UNKNOWN
         return mark.salt
 
     def _list_segments(self) -> tuple[list[_Found], list[_Found]]:
@@ -198,6 +201,8 @@ class LogRecovery:
             raise StorageError(f"cannot list {self.directory}: {error}") from error
         for segment in found:
             self._read_header(segment)
+        if leftovers:
+            self.report.notes.append(f"{len(leftovers)} segments of the log are left over from a deletion")
         return found, leftovers
 
     def _read_header(self, found: _Found) -> None:
@@ -317,10 +322,10 @@ class LogRecovery:
         self.report.torn_tail = TornTail(torn.segment, torn.position, bytes_count, torn.reason)
 
     def _finish(self) -> None:
-        durable = self._durable_position
-        if self.position < durable != _POSITION_UNKNOWN:
-            self._damage(durable, "the end of the log is missing")
-            self.position = durable
+        mark_position = self.report.mark_position
+        if mark_position is not None and self.position < mark_position:
+            self._damage(mark_position, "the end of the log is missing")
+            self.position = mark_position
         self.report.segments_count = len(self.kept_segments)
         self.report.end_position = self.position
         self.is_complete = True

@@ -2,8 +2,8 @@
 
 Two slots in blocks of their own are overwritten in turn, each by one synchronous write, instead of
 replacing a file: measured 124 us against 473 us for temp, fsync, rename and fsync of the
-directory, and as safe, because a torn write can only cost the slot that was being written
-and the other holds the mark before it. The file itself is made the long way, once.
+directory, and as safe: a mark lies within a sector, which disks write whole, and if one did not, the other
+slot would still hold the mark before, and the damage would be seen. The file itself is made the long way, once.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class MarkReading:
 
     mark: Mark
     lost_slots_count: int
-    """1 after a power cut in the middle of a write of the mark: the mark before it rules."""
+    """1 if a slot is unreadable, which may have held a newer mark."""
 
 
 def read_mark(directory: Path) -> MarkReading | None:

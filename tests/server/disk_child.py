@@ -1,4 +1,4 @@
-"""A process that writes through a disk shell until it is killed, or ends itself at a named point.
+"""A process that writes through a disk shell until it is killed, or dies by itself at a named point.
 
 Arguments: directory, point ("" for none), how often the point is passed before, seed.
 Prints a line for each write that is in the log; a reader may count on them.
@@ -6,6 +6,7 @@ Prints a line for each write that is in the log; a reader may count on them.
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import sys
@@ -21,7 +22,6 @@ from respkv.storage.directory import DataDirectory
 
 OWNER = b"o" * 20
 KEYS_COUNT = 400
-TURNS_MAX = 3_000
 EXIT_AT_POINT = 86
 
 
@@ -78,7 +78,7 @@ async def write_on(directory: DataDirectory, *, point: str, passes: int, seed: i
     is_freezing = False
     async with trio.open_nursery() as nursery:
         await nursery.start(disk.run)
-        for turn in range(1, TURNS_MAX):
+        for turn in itertools.count(1):
             departures = Departures()
             pairs = []
             for _ in range(rng.randrange(1, 6)):
@@ -99,7 +99,6 @@ async def write_on(directory: DataDirectory, *, point: str, passes: int, seed: i
             acknowledged = b"".join(b"%b %b\n" % (key, memory[key].hex().encode()) for key in pairs[::2])
             os.write(1, acknowledged)
             await trio.lowlevel.checkpoint()
-        nursery.cancel_scope.cancel()
 
 
 if __name__ == "__main__":
