@@ -77,7 +77,9 @@ def run_server(arguments: list[str]) -> int:
     """Run a node with these command-line arguments, as redis-server takes them. Returns its exit code."""
     try:
         start = configure(arguments, read=read_files)
-    except (ConfigurationError, OSError):
+    except (ConfigurationError, OSError) as error:
+        # There is no log file yet: where it goes is among the settings that could not be read.
+        sys.stderr.write(f"respkv: {error}\n")
         return EXIT_REFUSED
     journal = Journal(start.settings)
     try:
