@@ -140,3 +140,26 @@ def test_a_stopped_key_does_not_stop_the_others() -> None:
     world = World(3)
     client = world.connect(0)
     assert client.ask("INCR a", "SET b 1", "GET b", "INCR c", "PING") == b":1\r\n+OK\r\n$1\r\n1\r\n:1\r\n+PONG\r\n"
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_acknowledged_increments_survive_the_death_of_the_primary(seed: int) -> None:
+    world = World(5, seed=seed)
+    primary = next(index for index, node in enumerate(world.nodes) if node.dispatcher.primary_of(b"counter") == node.me)
+    clients = [world.connect(index) for index in range(5) if index != primary]
+    sent = 0
+    for round_number in range(40):
+        if round_number == 20:
+            world.crash(primary)
+        for client in clients:
+            client.post("INCR counter")
+            sent += 1
+        world.run(0.05)
+    world.run(5.0)
+    replies = [reply for client in clients for reply in split_replies(client.take())]
+    numbers = [int(reply[1:]) for reply in replies if reply.startswith(b":")]
+    assert len(replies) == sent
+    assert len(set(numbers)) == len(numbers)
+    assert len(numbers) > sent - 10
+    told = clients[0].ask("GET counter")
+    assert len(numbers) <= int(told.split(b"\r\n")[1]) <= sent

@@ -1,0 +1,122 @@
+"""MULTI and EXEC on one node and on clusters: order, errors inside, size, and quorums that are not there."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.commands.harness import World, split_replies
+
+NODES = [1, 3, 5]
+
+
+@pytest.mark.parametrize("nodes", NODES)
+def test_commands_of_a_transaction_keep_their_order_per_key(nodes: int) -> None:
+    world = World(nodes)
+    for index in range(nodes):
+        client = world.connect(index)
+        client.ask("DEL a b s")
+        inside = [
+            "SET a 1",
+            "INCR a",
+            "GET a",
+            "SET a x",
+            "INCR a",
+            "APPEND a y",
+            "GET a",
+            "DEL a b",
+            "EXISTS a",
+            "MSET a 1 b 2",
+            "MGET a b",
+        ]
+        replies = split_replies(client.ask("MULTI", *inside, "EXEC"))
+        assert replies[-1] == (
+            b"*11\r\n+OK\r\n:2\r\n$1\r\n2\r\n+OK\r\n-ERR value is not an integer or out of range\r\n:2\r\n$2\r\nxy\r\n:1\r\n:0\r\n+OK\r\n"
+            b"*2\r\n$1\r\n1\r\n$1\r\n2\r\n"
+        )
+
+
+@pytest.mark.parametrize("nodes", NODES)
+def test_what_comes_behind_exec_runs_behind_it(nodes: int) -> None:
+    client = World(nodes).connect()
+    sent = ["SET a 1", "MULTI", "INCR a", "EXEC", "GET a", "MULTI", "SET a 9", "EXEC", "GET a", "PING"]
+    assert client.ask(*sent) == (b"+OK\r\n+OK\r\n+QUEUED\r\n*1\r\n:2\r\n$1\r\n2\r\n+OK\r\n+QUEUED\r\n*1\r\n+OK\r\n$1\r\n9\r\n+PONG\r\n")
+
+
+@pytest.mark.parametrize("nodes", [1, 3])
+def test_a_transaction_is_one_round_not_one_for_each_command(nodes: int) -> None:
+    world = World(nodes, delay_s=(0.01, 0.01))
+    client = world.connect()
+    began = world.now
+    replies = client.ask("MULTI", *[f"SET k{number} v" for number in range(500)], *[f"GET q{number}" for number in range(500)], "EXEC")
+    assert replies.endswith(b"*1000\r\n" + b"+OK\r\n" * 500 + b"$-1\r\n" * 500)
+    assert world.now - began < 0.05
+
+
+@pytest.mark.parametrize("nodes", [1, 3])
+@pytest.mark.parametrize("line", ["SET k{} v", "INCR k{}", "INCR one", "SET one {}", "PING"])
+def test_a_transaction_may_be_long(nodes: int, line: str) -> None:
+    world = World(nodes)
+    client = world.connect()
+    client.post("MULTI", *[line.format(number) for number in range(2500)], "EXEC", "ECHO end")
+    world.run_until(lambda: world.output[client.client_id].endswith(b"$3\r\nend\r\n"), within_s=60.0)
+    replies = split_replies(client.take())
+    assert len(replies) == 2503
+    inside = split_replies(replies[-2].split(b"\r\n", 1)[1])
+    assert len(inside) == 2500
+    if line == "INCR one":
+        assert inside == [b":%d\r\n" % number for number in range(1, 2501)]
+
+
+def test_a_transaction_beyond_the_limit_of_input_closes_the_client() -> None:
+    world = World(client_query_buffer_limit="1mb")
+    client = world.connect()
+    client.post("MULTI")
+    for _ in range(30):
+        client.post([b"SET", b"k", b"x" * 40000])
+    assert client.is_closed
+    assert "client-query-buffer-limit" in world.events[-1][1]
+    assert world.connect().ask("GET k") == b"$-1\r\n"
+
+
+def test_without_its_quorums_nothing_of_a_transaction_is_done() -> None:
+    world = World(3, write_quorum="all", sloppy_quorum="no")
+    client = world.connect()
+    world.crash(2)
+    replies = split_replies(client.ask("MULTI", "GET a", "SET a 1", "EXEC", "GET a", "PING"))
+    assert replies[3] == b"-NOQUORUM write needs 3 replicas, 2 can answer; nothing was done\r\n"
+    assert replies[4:] == [b"$-1\r\n", b"+PONG\r\n"]
+    assert client.ask("MULTI", "GET a", "EXEC") == b"+OK\r\n+QUEUED\r\n*1\r\n$-1\r\n"
+
+
+def test_a_read_inside_a_writing_command_needs_its_quorum_too() -> None:
+    world = World(3, read_quorum="all", write_quorum="one", sloppy_quorum="no")
+    client = world.connect()
+    world.crash(2)
+    replies = split_replies(client.ask("MULTI", "SET a 1", "INCR b", "EXEC", "MULTI", "SET a 1", "EXEC"))
+    assert replies[3].startswith(b"-NOQUORUM read needs 3")
+    assert replies[-1] == b"*1\r\n+OK\r\n"
+
+
+def test_an_abandoned_transaction_does_not_reach_into_the_next() -> None:
+    client = World().connect()
+    assert client.ask("MULTI", "NOSUCH", "DISCARD", "MULTI", "PING", "EXEC").endswith(b"*1\r\n+PONG\r\n")
+    assert client.ask("MULTI", "NOSUCH", "EXEC x", "MULTI", "PING", "EXEC").endswith(b"*1\r\n+PONG\r\n")
+    assert client.ask("MULTI", "NOSUCH", "RESET", "MULTI", "PING", "EXEC").endswith(b"*1\r\n+PONG\r\n")
+
+
+def test_commands_inside_speak_of_the_client_outside() -> None:
+    client = World().connect()
+    inside = ["CLIENT SETNAME me", "CLIENT GETNAME", "CLIENT ID", "HELLO 3", "GET nosuch", "READONLY", "NOSUCHKEY"]
+    client.ask("MULTI", *inside[:-1])
+    reply = client.ask("EXEC")
+    assert reply.startswith(b"*6\r\n+OK\r\n$2\r\nme\r\n:%d\r\n%%7\r\n" % client.client_id)
+    assert reply.endswith(b"*0\r\n_\r\n+OK\r\n")
+    assert client.ask("CLIENT GETNAME", "GET nosuch") == b"$2\r\nme\r\n_\r\n"
+
+
+def test_watch_is_refused_in_plain_words() -> None:
+    client = World().connect()
+    assert client.ask("WATCH a", "MULTI", "WATCH a", "PING", "EXEC") == (
+        b"-ERR WATCH is not supported: EXEC runs whether or not its keys have changed\r\n"
+        b"+OK\r\n-ERR WATCH inside MULTI is not allowed\r\n+QUEUED\r\n*1\r\n+PONG\r\n"
+    )
