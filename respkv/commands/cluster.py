@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from respkv.coordinator.operations import Step, Steps
     from respkv.membership.views import MemberView
 
-_READ = "loading stale"
 _CHANGE = "admin no_async_loading stale"
 HELP = """
 COUNT-FAILURE-REPORTS <node-id>
@@ -61,7 +60,7 @@ def cluster(request: Request) -> bytes:
     raise NotImplementedError(request)
 
 
-@command("CLUSTER|INFO", arity=2, flags=_READ, group="cluster", since="3.0.0", complexity="O(N) where N is the number of partitions")
+@command("CLUSTER|INFO", arity=2, flags="stale", group="cluster", since="3.0.0", complexity="O(1)")
 def cluster_info(request: Request) -> bytes:
     """Returns information about the state of a node."""
     context = request.context
@@ -113,13 +112,13 @@ def cluster_nodes(request: Request) -> bytes:
     return verbatim(slot_map(request.context).nodes(), request.resp)
 
 
-@command("CLUSTER|SLOTS", arity=2, flags=_READ, group="cluster", since="3.0.0", complexity="O(N) where N is the number of partitions")
+@command("CLUSTER|SLOTS", arity=2, flags="stale", group="cluster", since="3.0.0", complexity="O(N) where N is the number of partitions")
 def cluster_slots(request: Request) -> bytes:
     """Returns the mapping of cluster slots to nodes."""
     return slot_map(request.context).slots()
 
 
-@command("CLUSTER|SHARDS", arity=2, flags=_READ, group="cluster", since="7.0.0", complexity="O(N) where N is the number of partitions")
+@command("CLUSTER|SHARDS", arity=2, flags="stale", group="cluster", since="7.0.0", complexity="O(N) where N is the number of partitions")
 def cluster_shards(request: Request) -> bytes:
     """Returns the mapping of cluster slots to shards."""
     return slot_map(request.context).shards(request.resp)
@@ -267,10 +266,17 @@ REFUSED = {
 """What Redis Cluster's tools ask for by hand, and why it is not done: (arity, since, reason)."""
 
 
+_MANY = frozenset(("ADDSLOTS", "ADDSLOTSRANGE", "DELSLOTS", "DELSLOTSRANGE", "RESET"))
+
+
 def _refuse(name: str) -> None:
     arity, since, reason = REFUSED[name]
 
-    @command(f"CLUSTER|{name}", arity=arity, flags=_CHANGE, group="cluster", since=since, complexity="O(1)")
+    flags = "admin noscript stale" if name == "RESET" else _CHANGE
+    # What Redis says of it; a refusal costs nothing.
+    complexity = "O(N) where N is the number of slots, or of nodes" if name in _MANY else "O(1)"
+
+    @command(f"CLUSTER|{name}", arity=arity, flags=flags, group="cluster", since=since, complexity=complexity)
     def refuse(request: Request) -> bytes:
         """Refused: the ring is not changed by hand."""
         del request

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from respkv.metrics import Event, LatencyHistogram
 
 _ADMIN = "admin noscript loading stale"
-_EVENTS = "O(N) where N is the number of events"
 GRAPH_COLUMNS_MAX = 80
 GRAPH_ROWS = 4
 GRAPH_MARKS = "_o#"
@@ -83,7 +82,7 @@ def latency_history(request: Request) -> bytes:
     return encode([list(sample) for sample in event.samples] if event else [], request.resp)
 
 
-@command("LATENCY|RESET", arity=-2, flags=_ADMIN, group="server", since="2.8.13", complexity=_EVENTS)
+@command("LATENCY|RESET", arity=-2, flags=_ADMIN, group="server", since="2.8.13", complexity="O(1)")
 def latency_reset(request: Request) -> bytes:
     """Resets the latency data for one or more events."""
     events = request.context.slow_events.events

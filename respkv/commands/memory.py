@@ -56,7 +56,15 @@ def memory(request: Request) -> bytes:
     raise NotImplementedError(request)
 
 
-@command("MEMORY|USAGE", arity=-3, flags="readonly", keys=SECOND, group="server", since="4.0.0", complexity="O(1)")
+@command(
+    "MEMORY|USAGE",
+    arity=-3,
+    flags="readonly",
+    keys=SECOND,
+    group="server",
+    since="4.0.0",
+    complexity="O(N) where N is the number of samples",
+)
 def memory_usage(request: Request) -> Steps:
     """Estimates the memory usage of a key."""
     match request.args[3:]:
@@ -108,7 +116,7 @@ def memory_stats(request: Request) -> bytes:
     return encode(told, request.resp)
 
 
-@command("MEMORY|PURGE", arity=2, group="server", since="4.0.0", complexity="O(1)")
+@command("MEMORY|PURGE", arity=2, group="server", since="4.0.0", complexity="Depends on the allocator.")
 def memory_purge(request: Request) -> bytes:
     """Asks the allocator to release memory: it does so by itself."""
     del request

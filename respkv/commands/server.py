@@ -51,7 +51,13 @@ def lastsave(request: Request) -> bytes:
     return integer(context.facts.get("last_save_s", context.started_wall_ms // 1000))
 
 
-@command("SHUTDOWN", arity=-1, flags="admin noscript loading stale no_multi allow_busy", group="server", complexity="O(1)")
+@command(
+    "SHUTDOWN",
+    arity=-1,
+    flags="admin noscript loading stale no_multi allow_busy",
+    group="server",
+    complexity="O(N) where N is the number of keys that are not on disk",
+)
 def shutdown(request: Request) -> None:
     """Synchronously saves the database(s) to disk and shuts down the server."""
     words = [word.upper() for word in request.args[1:]]
@@ -100,7 +106,7 @@ def module(request: Request) -> bytes:
     raise NotImplementedError(request)
 
 
-@command("MODULE|LIST", arity=2, flags="admin noscript", group="server", since="4.0.0", complexity="O(1)")
+@command("MODULE|LIST", arity=2, flags="admin noscript", group="server", since="4.0.0", complexity="O(N) where N is the number of modules")
 def module_list(request: Request) -> bytes:
     """Returns all loaded modules: none."""
     del request
@@ -132,7 +138,7 @@ def module_help(request: Request) -> bytes:
     return help_reply("MODULE", MODULE_HELP)
 
 
-@command("DEBUG", arity=-2, flags="admin noscript loading stale", group="server", complexity="O(1)")
+@command("DEBUG", arity=-2, flags="admin noscript loading stale", group="server", complexity="Depends on subcommand.")
 def debug(request: Request) -> bytes:
     """Refused, as Redis does unless it is told otherwise."""
     raise ClientError(NO_DEBUG)

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 RECORDED = load()["commands"]
 
-# Entries that redis-server 7.0.15 does not have; 7.2 does.
-NEWER = {"client|no-touch", "client|setinfo"}
+# Entries that redis-server 7.0.15 does not have, or not with this arity; 7.2 does.
+NEWER = {"client|no-touch", "client|setinfo", "cluster|myshardid", "command|getkeys", "command|getkeysandflags"}
 OURS = {"respkv"}
 # A cluster is asked, or a floor is raised: the work is of another order than in one Redis.
-OF_ANOTHER_ORDER = {"dbsize", "randomkey", "flushall", "flushdb"}
+OF_ANOTHER_ORDER = {"dbsize", "randomkey", "flushall", "flushdb", "cluster|countkeysinslot", "cluster|getkeysinslot"}
 
 
 def entries() -> Iterator[Command]:
