@@ -164,13 +164,14 @@ class Handoff:
         dropped = self._hints.drop(owner, keys, reason=reason)
         if not dropped:
             return
-        self._turn.log.append((LOG_HINTS_DROPPED, _encode([owner, dropped])))
         store = self._store
         guests = [key for key in dropped if not self._is_replica(store.partition(key)) and not self._hints.is_held(key)]
         for key in guests:
             store.forget(store.partition(key), key)
         if guests:
+            # First: a power cut may leave only one of the two, and a copy without its row would stay for ever.
             self._turn.log.append((LOG_KEYS_DROPPED, _encode(guests)))
+        self._turn.log.append((LOG_HINTS_DROPPED, _encode([owner, dropped])))
 
     def _rest(self, flow: _Flow) -> None:
         flow.waiting = False
