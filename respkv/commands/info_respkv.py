@@ -27,6 +27,8 @@ def _respkv(context: Context) -> Fields:
         "nodes_suspect": members.suspect_count,
         "nodes_down": members.down_count,
         "nodes_unknown": members.unknown_count,
+        # Those that are reached, share the ring, and lack nothing: whose answers count.
+        "nodes_counting": len(context.coordinator.compensation.usable),
         "rebuilding": context.membership.application_value(context.me, "rebuilding") or 0,
         "clock": context.clock.last,
         "clock_skew_ms": _or_empty(context.membership.clock_skew_ms(context.turn.wall_ms, context.turn.now)),
