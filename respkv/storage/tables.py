@@ -380,8 +380,8 @@ def _rocksdb_options(options: TablesOptions, block_cache: rocksdict.Cache) -> ro
     rocksdb = rocksdict.Options(raw_mode=True)
     rocksdb.create_if_missing(create_if_missing=True)
     rocksdb.set_block_based_table_factory(blocks)
+    # On every level: compactions share two cores with the loop, and zstd cost them a fifth more.
     rocksdb.set_compression_type(rocksdict.DBCompressionType.lz4())
-    rocksdb.set_bottommost_compression_type(rocksdict.DBCompressionType.zstd())
     rocksdb.set_write_buffer_size(options.write_buffer_bytes)
     rocksdb.set_max_write_buffer_number(_WRITE_BUFFERS_MAX)
     rocksdb.set_max_background_jobs(2)
