@@ -70,6 +70,6 @@ def _add_float(request: Request, increment: LongDouble) -> Steps:
     key = request.args[1]
     (record,) = yield Read([key])
     value = string_in(record, request)
-    total = format_float(add_floats(parse_float(value or b"0"), increment))
+    total = format_float(add_floats(parse_float(b"0" if value is None else value), increment))
     yield Write([(key, request.string(total, None if value is None else expiry_of(record)))])
     return bulk(total)

@@ -64,7 +64,10 @@ class Dispatcher:
             return self.run(command, request, self._on_each_primary(request, keys), waiter)
         # What is wrong with the arguments is said here, before anybody else is asked.
         result = command.handler(request)
-        if result is None or isinstance(result, bytes | list):
+        if isinstance(result, list):
+            command.statistics.calls += 1
+            return result
+        if result is None or isinstance(result, bytes):
             return result
         if where is Where.HERE:
             return self.run(command, request, result, waiter)

@@ -80,6 +80,7 @@ class Session(Client):
         set_plain, get_plain, hot = coordinator.set_plain, coordinator.get_plain, coordinator.store.resident and not dispatcher.overloaded
         sets = gets = 0
         self._touch()
+        command = None
         position = 0
         for arguments in commands:
             command = table.get(arguments[0])
@@ -112,6 +113,10 @@ class Session(Client):
             position += 1
             out = self.out
         dispatcher.count_plain(sets, gets)
+        if command is set_command:
+            self.last_command = "set"
+        elif command is get_command:
+            self.last_command = "get"
         self.total_commands += position
         return position
 
@@ -219,11 +224,12 @@ class Session(Client):
         context = dispatcher.context
         request = Request(context, arguments, client=self.subject, resp=self.resp, quorum=self.quorum_of(context))
         result = dispatcher.start(command, request, keys, self)
-        if isinstance(result, bytes):
-            command.statistics.calls += 1
-            self.reply(result)
-        elif result is not None:
+        if isinstance(result, list):
             self._wait_for(command, result, keys)
+            return
+        command.statistics.calls += 1
+        if result is not None:
+            self.reply(result)
 
     def _wait_for(self, command: Command, cell: list[Any], keys: list[bytes]) -> None:
         """A reply that is to come: `cell` is filled by whoever makes it."""

@@ -7,7 +7,10 @@ import pytest
 from respkv.commands.table import REDIS_VERSION
 from tests.commands.harness import Connection, World, packed, split_replies
 
-HELLO_2 = b"*14\r\n$6\r\nserver\r\n$5\r\nredis\r\n$7\r\nversion\r\n$5\r\n%b\r\n$5\r\nproto\r\n:2\r\n$2\r\nid\r\n:%d\r\n$4\r\nmode\r\n$7\r\ncluster\r\n"
+HELLO_2 = (
+    b"*14\r\n$6\r\nserver\r\n$5\r\nredis\r\n$7\r\nversion\r\n$5\r\n%b\r\n"
+    b"$5\r\nproto\r\n:2\r\n$2\r\nid\r\n:%d\r\n$4\r\nmode\r\n$7\r\ncluster\r\n"
+)
 
 
 @pytest.fixture
@@ -97,9 +100,16 @@ def test_client_list_tells_what_redis_tells(world: World, client: Connection) ->
         "id": str(client.client_id), "addr": "127.0.0.1:50001", "laddr": "127.0.0.1:7001", "fd": "-1", "name": "me", "age": "2",
         "idle": "2", "flags": "x", "db": "0", "sub": "0", "psub": "0", "ssub": "0", "multi": "1", "qbuf": "0", "qbuf-free": "0",
         "argv-mem": "0", "multi-mem": "4", "rbs": "0", "rbp": "0", "obl": "0", "oll": "0", "omem": "0", "tot-mem": "", "events": "r",
-        "cmd": "multi", "user": "default", "redir": "-1", "resp": "2", "lib-name": "redis-py", "lib-ver": "7.4.1",
+        "cmd": "get", "user": "default", "redir": "-1", "resp": "2", "lib-name": "redis-py", "lib-ver": "7.4.1",
     }  # fmt: skip
     assert b" cmd=client|list " in lines[1]
+
+
+@pytest.mark.parametrize(("line", "name"), [("GET a", "get"), ("SET a 1", "set"), ("SET a 1 NX", "set"), ("CLIENT ID", "client|id")])
+def test_client_list_names_the_last_command(world: World, client: Connection, line: str, name: str) -> None:
+    client.ask("PING", line)
+    told = world.connect().ask(f"CLIENT LIST ID {client.client_id}")
+    assert b" cmd=%b " % name.encode() in told
 
 
 def test_client_list_is_narrowed_by_type_and_id(world: World, client: Connection) -> None:

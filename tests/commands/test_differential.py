@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from respkv.commands.table import find
 from tests.commands.harness import World
 from tests.commands.stock import StockConnection, differences, stock_server
 
@@ -120,7 +121,12 @@ _examples = itertools.count()
 
 def with_prefix(command: Command, prefix: bytes) -> Command:
     """The same command on keys that no other example touches."""
-    return [command[0], *(prefix + word if word in KEYS else word for word in command[1:])]
+    entry = find(command[0])
+    if entry is None or not entry.keys.first:
+        return command
+    stop = len(command) if entry.keys.last < 0 else entry.keys.last + 1
+    places = range(entry.keys.first, stop, entry.keys.step)
+    return [prefix + word if place in places else word for place, word in enumerate(command)]
 
 
 def is_comparable(command: Command) -> bool:

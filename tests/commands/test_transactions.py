@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from respkv.commands.table import COMMANDS
 from tests.commands.harness import World, split_replies
 
 NODES = [1, 3, 5]
@@ -120,3 +121,11 @@ def test_watch_is_refused_in_plain_words() -> None:
         b"-ERR WATCH is not supported: EXEC runs whether or not its keys have changed\r\n"
         b"+OK\r\n-ERR WATCH inside MULTI is not allowed\r\n+QUEUED\r\n*1\r\n+PONG\r\n"
     )
+
+
+def test_exec_counts_once_and_so_does_what_it_runs() -> None:
+    world = World(3)
+    before = {name: COMMANDS[name].statistics.calls for name in ("MULTI", "EXEC", "INCR", "PING")}
+    world.connect().ask("MULTI", "INCR a", "INCR b", "PING", "EXEC")
+    counted = {name: COMMANDS[name].statistics.calls - calls for name, calls in before.items()}
+    assert counted == {"MULTI": 1, "EXEC": 1, "INCR": 2, "PING": 1}
