@@ -35,9 +35,12 @@ GETKEYS <full-command>
 GETKEYSANDFLAGS <full-command>
     Return the keys and the access flags from a full command."""
 GROUP_CATEGORIES = {"string": "@string", "generic": "@keyspace", "connection": "@connection", "transactions": "@transaction"}
-DANGEROUS = frozenset(("FLUSHALL", "FLUSHDB", "INFO", "KEYS", "ROLE", "LASTSAVE"))
-KEYSPACE = frozenset(("FLUSHALL", "FLUSHDB", "DBSIZE"))
-NOT_KEYSPACE = frozenset(("OBJECT|HELP", "WAIT"))
+OTHER_CATEGORIES = {
+    **dict.fromkeys(("FLUSHALL", "FLUSHDB", "DBSIZE"), "@keyspace"),
+    **dict.fromkeys(("READONLY", "READWRITE", "ASKING", "WAIT"), "@connection"),
+}
+ADMINISTRATIVE = frozenset(("ROLE", "LASTSAVE"))
+DANGEROUS = frozenset(("FLUSHALL", "FLUSHDB", "INFO", "KEYS"))
 KEY_FLAGS = {
     "DEL": ("RM", "delete"),
     "UNLINK": ("RM", "delete"),
@@ -227,13 +230,16 @@ def categories(entry: Command) -> list[str]:
         found.append("@write")
     elif "readonly" in flags:
         found.append("@read")
-    if name in KEYSPACE or (entry.group == "generic" and not entry.subcommands and name not in NOT_KEYSPACE):
-        found.append("@keyspace")
-    elif entry.group in GROUP_CATEGORIES and not entry.subcommands and entry.group != "generic":
+    if name.startswith("COMMAND"):
+        found.append("@connection")
+    elif name in OTHER_CATEGORIES:
+        found.append(OTHER_CATEGORIES[name])
+    elif entry.group in GROUP_CATEGORIES and not entry.subcommands:
         found.append(GROUP_CATEGORIES[entry.group])
-    if "admin" in flags:
+    is_administrative = "admin" in flags or name in ADMINISTRATIVE
+    if is_administrative:
         found.append("@admin")
-    if "admin" in flags or name in DANGEROUS:
+    if is_administrative or name in DANGEROUS:
         found.append("@dangerous")
     found.append("@fast" if "fast" in flags else "@slow")
     return found
