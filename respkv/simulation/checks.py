@@ -9,8 +9,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from respkv.commands.table import COMMANDS
+from respkv.server.cluster import FLUSH_LEAD_MS
+from respkv.simulation.clients import Reader
 from respkv.simulation.history import NEVER, Read, Register, Request, Write
-from respkv.versions.records import ABSENT, HEADER_BYTES, value_of
+from respkv.versions.records import ABSENT, HEADER_BYTES, expiry_of, is_visible, value_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,6 +27,7 @@ SAME_MOMENT_S = 0.003
 UNSYNCED_S = 2.5
 """What was appended this long before a power cut may not be synced."""
 VIOLATIONS_MAX = 12
+EXPIRES_SOON_MS = 20_000
 
 
 def check_all(world: World) -> list[str]:
@@ -106,6 +110,47 @@ def check_copies(world: World) -> list[str]:
     return found
 
 
+def check_surveys(world: World) -> list[str]:
+    """DBSIZE and SCAN tell the same of the whole cluster, on every node: what is there."""
+    if "SCAN" not in COMMANDS or "DBSIZE" not in COMMANDS:
+        return []
+    found = []
+    wall_ms = world.last_wall_ms()
+    visible = {key for key in all_keys(world) if is_visible(max(held_record(process, key) for process in world.primaries(key)), wall_ms)}
+    for process in world.processes:
+        reader = Reader(world, process)
+        (size,) = reader.ask([b"DBSIZE"])
+        if size != len(visible):
+            found.append(f"DBSIZE on n{process.index} is {size}, there are {len(visible)} keys")
+        scanned: list[bytes] = []
+        cursor = b"0"
+        while True:
+            (reply,) = reader.ask([b"SCAN", cursor, b"COUNT", b"3"])
+            if not isinstance(reply, list):
+                found.append(f"SCAN {cursor!r} on n{process.index}: {reply!r}")
+                break
+            cursor = reply[0]
+            scanned += reply[1]
+            if cursor == b"0":
+                break
+        if set(scanned) != visible or len(scanned) != len(visible):
+            found.append(f"SCAN on n{process.index} lacks {sorted(visible - set(scanned))}, has {sorted(set(scanned) - visible)} or twice")
+        reader.connection.close()
+    return found
+
+
+def last_expiry_s(world: World) -> float:
+    """How long to wait until no key is about to expire; those that expire much later do not matter."""
+    now_ms = world.last_wall_ms()
+    left_ms = [0]
+    for key in all_keys(world):
+        for process in world.primaries(key):
+            when = expiry_of(held_record(process, key))
+            if when is not None and when - now_ms < EXPIRES_SOON_MS:
+                left_ms.append(when - now_ms)
+    return max(left_ms) / 1000 + 2 * world.skew_s() + 0.5
+
+
 def check_leftovers(world: World) -> list[str]:
     """Nothing is forgotten inside a node that is at rest."""
     found = []
@@ -150,14 +195,16 @@ class Order:
         self.is_overlapping = scenario.writes_overlap
         self.reads_overlap = scenario.reads_overlap
         self.skew_s = world.skew_s()
+        self.flush_slack_s = self.skew_s + FLUSH_LEAD_MS / 1000 + SAME_MOMENT_S
         self.slack_s = 0.0 if self.is_overlapping else self.skew_s + SAME_MOMENT_S
 
     def is_before(self, first: Write, second: Write) -> bool:
         """Whether `first` was over before `second` began, and clocks cannot have turned them round."""
-        if first.done + self.slack_s < second.invoked:
+        slack_s = self.flush_slack_s if first.is_flush or second.is_flush else self.slack_s
+        if first.done + slack_s < second.invoked:
             return True
         left, right = first.request, second.request
-        if left is None or right is None or not first.is_certain or self.slack_s:
+        if left is None or right is None or not first.is_certain or slack_s:
             return False
         return left.connection == right.connection and left.order < right.order
 
@@ -255,14 +302,16 @@ def check_final(world: World, key: bytes, register: Register, order: Order) -> l
 
 
 def may_be_lost(world: World, write: Write) -> bool:
-    """Whether power cuts may have taken a write from all who acknowledged it."""
-    if not world.scenario.loses_power or write.request is None:
+    """Whether power cuts and deleted directories may have taken a write from all who acknowledged it."""
+    if write.request is None:
         return False
-    count = world.scenario.quorums.w
-    if count == 1:
-        return any(when >= write.invoked for when, _ in world.power_cuts)
-    near = {index for when, index in world.power_cuts if write.invoked <= when <= write.done + UNSYNCED_S}
-    return len(near) >= count
+    count = world.scenario.least_w
+    gone = {index for when, index in world.wipes if when >= write.invoked}
+    if world.scenario.loses_power:
+        # One node alone may have handed it on to another one that lost it later.
+        until = NEVER if count == 1 else write.done + UNSYNCED_S
+        gone |= {index for when, index in world.power_cuts if write.invoked <= when <= until}
+    return len(gone) >= count
 
 
 def check_expiry(world: World, key: bytes, register: Register, order: Order) -> list[str]:
@@ -333,11 +382,15 @@ def check_patience(world: World) -> list[str]:
     found = []
     bound_s = world.patience_s()
     for request in world.history.requests:
+        if request.is_queued:
+            continue
+        # Commands of one transaction that touch one key wait for each other.
+        allowed_s = bound_s * (1 + len(request.transaction or ()))
         begun = max(request.invoked, request.expected_after)
         waited = request.replied - begun if request.replied < NEVER else 0.0
         stopped = world.processes[request.node].stopped_between(begun, request.replied)
-        if waited - stopped > bound_s:
-            found.append(f"answered after {waited:.2f} s (bound {bound_s:.2f} s): {request}")
+        if waited - stopped > allowed_s:
+            found.append(f"answered after {waited:.2f} s (bound {allowed_s:.2f} s): {request}")
     found += [f"never answered: {request}" for request in world.unanswered()]
     return found
 

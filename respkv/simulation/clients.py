@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
@@ -22,6 +23,8 @@ GIVE_UP_S = 20.0
 EAGER_RATIO = 0.2
 """How often a client sends more before everything is answered."""
 LEAVE_RATIO = 0.05
+READER_PATIENCE_S = 10.0
+READER_STEP_S = 0.002
 SPLIT_RATIO = 0.1
 
 
@@ -72,12 +75,20 @@ class Connection:
         """Send commands in one packet, or in pieces cut anywhere."""
         world, rng = self._world, self._client.rng
         now = world.schedule.now
+        transaction: list[Request] | None = None
         for arguments in commands:
             request = self._client.history.begin(
                 connection=self.number, order=self._sent, node=self.process.index, arguments=arguments, now=now
             )
             self._sent += 1
             self.waiting.append(request)
+            if arguments[0] == b"EXEC":
+                request.transaction, transaction = transaction, None
+            if transaction is not None:
+                transaction.append(request)
+                request.is_queued = True
+            if arguments[0] == b"MULTI":
+                transaction = []
         data = b"".join(map(packed, commands))
         pieces = [data]
         if rng.random() < SPLIT_RATIO and len(data) > 2:
@@ -109,11 +120,16 @@ class Connection:
         request = self.waiting.popleft()
         request.expected_after = self._answered_at
         self._answered_at = now
-        request.replied = now
-        request.reply = reply
-        request.outcome = Outcome.DONE
-        if isinstance(reply, hiredis.ReplyError):
-            request.outcome = Outcome.UNKNOWN if str(reply).startswith("TIMEOUT") else Outcome.REFUSED
+        if request.is_queued:
+            # Its reply comes with that of EXEC, unless it was not even queued.
+            if isinstance(reply, hiredis.ReplyError):
+                request.answer(reply, now)
+        else:
+            request.answer(reply, now)
+            replies = reply if isinstance(reply, list) else itertools.repeat(reply)
+            for queued, inner in zip(request.transaction or (), replies, strict=False):
+                if queued.outcome is Outcome.OPEN:
+                    queued.answer(inner, now)
         if self._world.trace.is_kept:
             self._world.note(str(request))
 
@@ -215,7 +231,7 @@ class Client:
 
 
 class Reader:
-    """A client that only reads, and whose reads are nobody's history."""
+    """A client that asks one thing after the other, and whose requests are nobody's history."""
 
     def __init__(self, world: World, process: Process) -> None:
         """Connect to one node."""
@@ -223,6 +239,16 @@ class Reader:
         self.rng = random.Random(0)
         self.history = History()
         self.connection = Connection(self, process, len(world.connections))
+
+    def ask(self, *commands: list[bytes]) -> list[object]:
+        """Send commands, wait for the replies."""
+        schedule = self.world.schedule
+        begun = len(self.history.requests)
+        self.connection.send(list(commands))
+        end = schedule.now + READER_PATIENCE_S
+        while self.connection.waiting and schedule.now < end:
+            schedule.run_until(schedule.now + READER_STEP_S)
+        return [request.reply for request in self.history.requests[begun:]]
 
     def on_answers(self, connection: Connection) -> None:
         """Nothing follows from them."""

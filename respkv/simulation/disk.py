@@ -92,6 +92,13 @@ class Disk:
         # A start makes durable what it found before it goes on.
         self.synced = self.end
 
+    def wipe(self) -> None:
+        """Somebody deletes the directory."""
+        self.log.clear()
+        self.log_start = self.synced = 0
+        self.tables.clear()
+        self.files.clear()
+
     def _put(self, key: RowKey, record: bytes | None) -> None:
         if record is None:
             self.tables.pop(key, None)

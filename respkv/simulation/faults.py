@@ -33,6 +33,7 @@ class Faults:
         self._kinds: dict[str, Callable[[], None]] = {
             "kill": self._kill,
             "power": self._power,
+            "wipe": self._wipe,
             "stop": self._stop,
             "cut": self._cut,
             "reset": self._reset,
@@ -97,6 +98,15 @@ class Faults:
 
     def _power(self) -> None:
         self._kill(power_lost=True)
+
+    def _wipe(self) -> None:
+        # Never two within a run: what the first has lost was on other nodes, and copying it back takes time.
+        living = self._living()
+        if living and not self._world.wipes:
+            process = self._rng.choice(living)
+            self._world.wipes.append((self._world.schedule.now, process.index))
+            process.kill(wiped=True)
+            self._heal_after(self._rng.uniform(0.05, 3.0), process.restart)
 
     def _stop(self) -> None:
         living = self._living()

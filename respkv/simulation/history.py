@@ -11,6 +11,8 @@ import enum
 import math
 from dataclasses import dataclass, field
 
+import hiredis
+
 Reply = object
 NEVER = math.inf
 
@@ -40,6 +42,18 @@ class Request:
     outcome: Outcome = Outcome.OPEN
     expected_after: float = 0.0
     """When the request before it was answered, if that was later than `invoked`."""
+    is_queued: bool = False
+    """Whether it stands between MULTI and EXEC."""
+    transaction: list[Request] | None = None
+    """The requests that an EXEC answers."""
+
+    def answer(self, reply: Reply, now: float) -> None:
+        """The reply has come."""
+        self.replied = now
+        self.reply = reply
+        self.outcome = Outcome.DONE
+        if isinstance(reply, hiredis.ReplyError):
+            self.outcome = Outcome.UNKNOWN if str(reply).startswith("TIMEOUT") else Outcome.REFUSED
 
     def __str__(self) -> str:
         line = b" ".join(argument[:40] for argument in self.arguments).decode("utf-8", "replace")
@@ -56,6 +70,7 @@ class Write:
     request: Request | None
     is_certain: bool = True
     ttl_s: float | None = None
+    is_flush: bool = False
 
     @property
     def invoked(self) -> float:
@@ -112,9 +127,18 @@ class History:
         self.requests.append(request)
         return request
 
+    def flushes(self) -> list[Write]:
+        """What FLUSHALL did to every key."""
+        return [
+            Write(None, request, request.outcome is Outcome.DONE, is_flush=True)
+            for request in self.requests
+            if request.arguments[0] == b"FLUSHALL" and request.outcome is not Outcome.REFUSED
+        ]
+
     def registers(self) -> dict[bytes, Register]:
         """What happened to each key whose writes give whole values."""
         found: dict[bytes, Register] = {}
+        flushes = self.flushes()
         for request in self.requests:
             writes, reads = effects_of(request)
             for key, write in writes:
@@ -129,6 +153,8 @@ class History:
             for key, value in reads:
                 if key[:1] in b"rne":
                     found.setdefault(key, Register()).reads.append(Read(value, request))
+        for register in found.values():
+            register.writes += flushes
         return found
 
     def counters(self) -> dict[bytes, Counter]:

@@ -10,13 +10,14 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from respkv.config import cluster_value
+from respkv.config import changes, cluster_value
 from respkv.ids import NodeId, new_actor
 from respkv.placement.ring import decode_ring, preference_lists
 from respkv.repair.hints import HintBook
 from respkv.server import turns
 from respkv.server.cluster import RING_FILE, VALUE_FILE
 from respkv.server.node import Node
+from respkv.server.rebuild import MARKER_FILE
 from respkv.server.restore import restore
 from respkv.storage.store import Store
 from respkv.versions.clock import HybridClock
@@ -113,9 +114,13 @@ class Process:
         world, files = self.world, self.disk.files
         settings = world.settings.copy()
         ring = decode_ring(files[RING_FILE]) if RING_FILE in files else world.ring
-        value = cluster_value.decode(files[VALUE_FILE]) if VALUE_FILE in files else cluster_value.founding_value(settings)
+        value = cluster_value.founding_value(settings)
+        if VALUE_FILE in files:
+            value = cluster_value.merge(value, cluster_value.decode(files[VALUE_FILE]))
+            changes.apply(settings, cluster_value.shared_settings(value))
         store, hints, clock = Store(ring_size=ring.size), HintBook(bytes_max=settings.max_hints_size), HybridClock()
         store.floor = value.flush_floor.to_bytes(8) if value.flush_floor else store.floor
+        store.bound(settings.maxmemory)
         members = cluster_value.effective_quorums(value, members=len(ring.members)).n
         preference = preference_lists(ring)
         restored = restore(
@@ -130,7 +135,7 @@ class Process:
             now=now,
         )
         self.disk.append(restored.owed)
-        return Node(
+        node = Node(
             me=self.me,
             actor=new_actor(self._rng),
             settings=settings,
@@ -144,17 +149,23 @@ class Process:
             now=now,
             wall_ms=wall_ms,
         )
+        if MARKER_FILE not in files:
+            node.rebuild.begin("this node is new, or its directory was emptied")
+        return node
 
-    def kill(self, *, power_lost: bool = False) -> None:
-        """The process dies at once (SIGKILL), or its machine loses its power."""
+    def kill(self, *, power_lost: bool = False, wiped: bool = False) -> None:
+        """The process dies at once (SIGKILL), or its machine loses its power; its directory may be gone, too."""
         assert self.node is not None
         world = self.world
-        world.note(f"n{self.index} {'loses its power' if power_lost else 'is killed'}")
+        how = "loses its power" if power_lost else "is killed"
+        world.note(f"n{self.index} {how}{', and its directory is deleted' if wiped else ''}")
         world.retire(self)
         self.node = None
         self.is_off = power_lost
         self.stopped_until = 0.0
         self.disk.crash(power_lost=power_lost)
+        if wiped:
+            self.disk.wipe()
         self._mail.clear()
         world.network.process_died(self, silently=power_lost)
         self.links.clear()

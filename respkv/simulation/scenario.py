@@ -37,6 +37,10 @@ class Scenario:
     """Keys of each family."""
     zones: int = 0
     memtable_bytes: int = 1 << 26
+    flushes: bool = False
+    """Whether FLUSHALL is sent now and then."""
+    rules: tuple[tuple[int, int], ...] = ()
+    """Pairs of R and W that CONFIG SET chooses from while the load runs."""
 
     def settings(self) -> Settings:
         """The settings that every node starts with."""
@@ -70,38 +74,50 @@ class Scenario:
     @property
     def writes_overlap(self) -> bool:
         """Whether any two acknowledged writes of a key met on a replica that remembers."""
-        n, _, w, _, _ = self.quorums
-        return (self.is_strict or self.is_healthy) and 2 * w > n and not self.loses_power
+        n, w = self.quorums.n, self.least_w
+        return (self.is_strict or self.is_healthy) and 2 * w > n and not self.loses_power and ("wipe" not in self.faults or w > 1)
 
     @property
     def reads_overlap(self) -> bool:
         """Whether every read meets every acknowledged write."""
         n, r, w, _, _ = self.quorums
-        return self.writes_overlap and r + w > n
+        if self.rules and not self.is_healthy:
+            # A node that is cut off goes on by the rule that it knows.
+            return False
+        return self.writes_overlap and all(read + write > n for read, write in ((r, w), *self.rules))
+
+    @property
+    def least_w(self) -> int:
+        """The fewest acknowledgements that a write may ever need."""
+        return min((self.quorums.w, *(write for _, write in self.rules)))
 
     @property
     def may_differ(self) -> bool:
         """Whether replicas may differ in the end, and nobody know it: a coordinator that died before it could make a hint."""
-        return "kill" in self.faults or "power" in self.faults or self.directives.get("hinted-handoff") == "no"
+        if "power" in self.faults or "wipe" in self.faults or self.directives.get("hinted-handoff") == "no":
+            return True
+        # Where every node holds every key, a coordinator that was killed finds in its log what it owes.
+        return "kill" in self.faults and self.nodes > self.quorums.n
 
     @property
     def counts_exactly(self) -> bool:
         """Whether one node after the other, and only one, works on a key that is read and written."""
-        return self.is_healthy and self.reads_overlap
+        return self.is_healthy and self.reads_overlap and not self.flushes
 
     def title(self) -> str:
         """The scenario in a line."""
         n, r, w, pr, pw = self.quorums
+        extras = f"{' flushes' if self.flushes else ''}{' rules' if self.rules else ''}{' echoes' if self.echoes else ''}"
         rest = " ".join(f"{name}={text}" for name, text in self.directives.items() if name not in RULE_NAMES)
         faults = "+".join(self.faults) or "healthy"
         kind = "strict" if self.is_strict else "sloppy"
-        return f"{self.nodes} nodes N={n} R={r} W={w} PR={pr} PW={pw} {kind} skew={self.skew_ms:.0f}ms {rest} {faults}"
+        return f"{self.nodes} nodes N={n} R={r} W={w} PR={pr} PW={pw} {kind}{extras} skew={self.skew_ms:.0f}ms {rest} {faults}"
 
 
 RULE_NAMES = frozenset(
     ("replication-factor", "read-quorum", "write-quorum", "primary-read-quorum", "primary-write-quorum", "sloppy-quorum")
 )
-FAULTS = ("kill", "power", "stop", "cut", "reset", "slow-link", "slow-disk", "clock")
+FAULTS = ("kill", "power", "wipe", "stop", "cut", "reset", "slow-link", "slow-disk", "clock")
 QUORUMS = (
     ("quorum", "quorum"),
     ("quorum", "quorum"),
@@ -112,6 +128,9 @@ QUORUMS = (
     ("one", "quorum"),
     ("quorum", "all"),
 )
+RULES = ((2, 2), (1, 3), (2, 3), (3, 2), (3, 3))
+"""What CONFIG SET may choose while three nodes keep a key: all of them overlap."""
+RULES_N = 3
 
 
 def draw(seed: int, *, nodes: int | None = None) -> Scenario:
@@ -138,7 +157,7 @@ def draw(seed: int, *, nodes: int | None = None) -> Scenario:
         directives["maxmemory"] = str(rng.choice((2000, 8000)))
     faults = () if rng.random() < 0.2 else tuple(sorted(rng.sample(FAULTS, rng.randint(1, 5))))
     fast = rng.random() < 0.7
-    return Scenario(
+    scenario = Scenario(
         seed=seed,
         nodes=count,
         ring_size=rng.choice((16, 16, 32, 64)),
@@ -149,13 +168,16 @@ def draw(seed: int, *, nodes: int | None = None) -> Scenario:
         echoes=rng.random() < 0.3,
         faults=faults,
         fault_pause_s=rng.uniform(0.7, 3.0),
-        load_s=rng.uniform(6.0, 12.0),
+        load_s=rng.uniform(5.0, 10.0),
         clients=rng.randint(3, 9),
-        think_s=rng.choice((0.03, 0.08, 0.15)),
+        think_s=rng.choice((0.02, 0.04, 0.08)),
         keys=rng.choice((2, 5, 10)),
         zones=rng.choice((0, 0, 0, 2, 3)),
+        flushes=rng.random() < 0.15,
+        rules=RULES if rng.random() < 0.15 else (),
         memtable_bytes=rng.choice((1 << 26, 1 << 15, 1 << 13)),
     )
+    return scenario if scenario.quorums.n == RULES_N else replace(scenario, rules=())
 
 
 def without_faults(scenario: Scenario) -> Scenario:

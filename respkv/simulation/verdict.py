@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from respkv.config.quorums import Quorums
-from respkv.simulation.checks import all_keys, check_all
-from respkv.simulation.clients import Client, Connection, Reader
+from respkv.simulation.checks import all_keys, check_all, check_surveys, last_expiry_s
+from respkv.simulation.clients import Client, Reader
 from respkv.simulation.faults import Faults
 from respkv.simulation.planted import Bugs, planted
 from respkv.simulation.workload import Workload
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 SETTLE_S = 20.0
 DRAIN_S = 25.0
 REST_S = 60.0
-READ_S = 3.0
+READ_S = 1.0
 STEP_S = 0.1
 
 
@@ -67,7 +67,7 @@ def _play(world: World) -> list[str]:
     world.start()
     if not _wait(world, SETTLE_S):
         return [f"the cluster did not come up within {SETTLE_S} s: {world.unrest()}"]
-    workload = Workload(random.Random(world.rng.random()), keys=scenario.keys)
+    workload = Workload(random.Random(world.rng.random()), keys=scenario.keys, flushes=scenario.flushes, rules=scenario.rules)
     clients = [Client(world, workload, random.Random(world.rng.random()), think_s=scenario.think_s) for _ in range(scenario.clients)]
     for client in clients:
         client.start()
@@ -85,25 +85,27 @@ def _play(world: World) -> list[str]:
         return [f"not at rest {REST_S} s after everything was healed: {world.unrest()}", *world.problems]
     if scenario.may_differ:
         _read_everything(world)
-    return check_all(world)
+    schedule.run_until(schedule.now + last_expiry_s(world))
+    return check_all(world) + check_surveys(world)
 
 
 def _read_everything(world: World) -> None:
     """Read every key from all its replicas: read repair brings together what died with the only node that knew of it."""
     n, _, w, _, pw = world.scenario.quorums
-    readers: dict[int, Connection] = {}
+    keys: dict[int, list[bytes]] = {}
     for key in all_keys(world):
-        process = world.primaries(key)[0]
-        reader = readers.get(process.index)
-        if reader is None:
-            reader = readers[process.index] = Reader(world, process).connection
-            world.schedule.run_until(world.schedule.now + STEP_S)
-            assert process.node is not None
-            assert reader.client_id is not None
-            session = process.node.clients[reader.client_id]
-            session.quorum = Quorums(n, n, w, 0, pw)
-            session.settle()
-        reader.send([[b"GET", key]])
+        keys.setdefault(world.primaries(key)[0].index, []).append(key)
+    for index, owned in keys.items():
+        process = world.processes[index]
+        reader = Reader(world, process)
+        reader.ask([b"PING"])
+        assert process.node is not None
+        assert reader.connection.client_id is not None
+        session = process.node.clients[reader.connection.client_id]
+        session.quorum = Quorums(n, n, w, 0, pw)
+        session.settle()
+        reader.ask(*([b"GET", key] for key in owned))
+        reader.connection.close()
     world.schedule.run_until(world.schedule.now + READ_S)
 
 

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 from respkv.commands.table import COMMANDS
 
 PADDING_MAX = 60
 BIG_PADDING = 20_000
+RARE = 0.03
+TRANSACTION_RATIO = 0.15
+ALONE = frozenset((b"FLUSHALL", b"CONFIG"))
+"""Never within a transaction."""
 
 
 class Workload:
     """Draws commands."""
 
-    def __init__(self, rng: random.Random, *, keys: int) -> None:
-        """`keys` of each family."""
+    def __init__(self, rng: random.Random, *, keys: int, flushes: bool = False, rules: tuple[tuple[int, int], ...] = ()) -> None:
+        """`keys` of each family; whether FLUSHALL is sent now and then; pairs of R and W that CONFIG SET chooses from."""
         self._rng = rng
         self._keys = keys
         self._number = 0
         self._locks = 0
-        choices = {self._register_write: 10, self._register_read: 10}
+        choices: dict[Callable[[], list[bytes]], float] = {self._register_write: 10, self._register_read: 10}
         if "GETDEL" in COMMANDS:
             choices |= {self._register_update: 4, self._many: 3, self._conditional: 1}
         if "INCR" in COMMANDS:
@@ -28,6 +33,11 @@ class Workload:
             choices[self._append] = 2
         if "PEXPIRE" in COMMANDS:
             choices[self._expire] = 2
+        if flushes and "FLUSHALL" in COMMANDS:
+            choices[self._flush] = RARE
+        if rules and "CONFIG" in COMMANDS:
+            choices[self._reconfigure] = RARE
+        self._rules = rules
         self._choices = list(choices)
         self._weights = list(choices.values())
 
@@ -35,7 +45,10 @@ class Workload:
         """The commands of one packet."""
         rng = self._rng
         count = 1 if rng.random() < 0.6 else rng.randint(2, 8)
-        return [rng.choices(self._choices, self._weights)[0]() for _ in range(count)]
+        commands = [rng.choices(self._choices, self._weights)[0]() for _ in range(count)]
+        if count > 1 and "EXEC" in COMMANDS and rng.random() < TRANSACTION_RATIO and all(command[0] not in ALONE for command in commands):
+            return [[b"MULTI"], *commands, [b"EXEC"]]
+        return commands
 
     def _key(self, family: str) -> bytes:
         # Squared: a few keys are hot.
@@ -119,3 +132,10 @@ class Workload:
                 return [b"PTTL", key]
             case _:
                 return [b"GET", key]
+
+    def _flush(self) -> list[bytes]:
+        return [b"FLUSHALL"]
+
+    def _reconfigure(self) -> list[bytes]:
+        read, write = self._rng.choice(self._rules)
+        return [b"CONFIG", b"SET", b"read-quorum", b"%d" % read, b"write-quorum", b"%d" % write]

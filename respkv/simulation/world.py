@@ -53,6 +53,7 @@ class World:
         self.problems: list[str] = []
         """What nodes said or did that they never may."""
         self.power_cuts: list[tuple[float, int]] = []
+        self.wipes: list[tuple[float, int]] = []
         self.history = History()
         self.connections: list[Connection] = []
 
