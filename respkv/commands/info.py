@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
-from respkv.commands.info_respkv import OWN_SECTIONS
+from respkv.commands.info_respkv import OWN_SECTIONS, flattened
 from respkv.commands.latency import histograms
 from respkv.commands.table import COMMANDS, REDIS_VERSION, command
 from respkv.resp.writer import verbatim
@@ -151,6 +151,7 @@ def _memory(context: Context) -> Fields:
 
 
 def _persistence(context: Context) -> Fields:
+    disk = dict(flattened("disk", context.facts.get("disk", {})))
     return {
         "loading": 0,
         "async_loading": 0,
@@ -168,7 +169,7 @@ def _persistence(context: Context) -> Fields:
         "aof_current_rewrite_time_sec": -1,
         "aof_last_bgrewrite_status": "ok",
         "aof_last_write_status": "ok",
-        "aof_current_size": context.facts.get("disk", {}).get("log", {}).get("bytes_on_disk", 0),
+        "aof_current_size": disk.get("disk_log_bytes_on_disk", 0),
     }
 
 

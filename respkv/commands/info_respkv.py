@@ -50,17 +50,17 @@ def _respkv(context: Context) -> Fields:
         "writes_disabled": context.replica.writes_disabled,
         "damages": len(facts.get("damages", ())),
     }
-    told |= dict(_flattened("disk", facts.get("disk", {})))
+    told |= dict(flattened("disk", facts.get("disk", {})))
     return _prefixed(told)
 
 
-def _flattened(name: str, value: object) -> Iterator[tuple[str, Any]]:
+def flattened(name: str, value: object) -> Iterator[tuple[str, Any]]:
     """The numbers in nested figures, each under the names that lead to it."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
         for key, item in value.items():
-            yield from _flattened(f"{name}_{key}", item)
+            yield from flattened(f"{name}_{key}", item)
     elif isinstance(value, bool):
         yield name, int(value)
     elif isinstance(value, int | float | str):
