@@ -122,16 +122,7 @@ class Dispatcher:
         name, resp, quorum = request.args[0], request.resp, request.quorum
         arguments = {node: msgspec.msgpack.encode(PassedOn(resp, quorum, [name, *share])) for node, share in shares.items()}
         answers = yield Ask(list(shares), "command", arguments, timeout_s=2 * coordinator.request_timeout_s)
-        total = 0
-        failure = b""
-        for answer in answers.values():
-            if answer is None:
-                failure = b"-TIMEOUT a key's primary did not answer in time; the command may still take effect\r\n"
-            elif answer.startswith(b":"):
-                total += int(answer[1:-2])
-            else:
-                failure = answer
-        return failure or b":%d\r\n" % total
+        return _added_up(list(answers.values()))
 
     # --- for other nodes
 
@@ -238,3 +229,19 @@ class Dispatcher:
     def protocol_error(self, session: Session) -> None:
         """A client sent what is no request: its connection is to be closed behind the error."""
         self.broken.append(session)
+
+
+def _added_up(answers: list[bytes | None]) -> bytes:
+    """One reply from those of the primaries of several keys.
+
+    A refusal says that nothing was done, so it may be passed on only if all have refused.
+    """
+    failures = [answer for answer in answers if answer is None or not answer.startswith(b":")]
+    if not failures:
+        return b":%d\r\n" % sum(int(answer[1:-2]) for answer in answers if answer is not None)
+    refusals = [answer for answer in failures if answer is not None and not answer.startswith(b"-TIMEOUT")]
+    if len(refusals) == len(answers):
+        return refusals[0]
+    if refusals:
+        return b"-TIMEOUT done for some of the keys and refused for others: %b" % refusals[0][1:]
+    return b"-TIMEOUT a key's primary did not answer in time; the command may still take effect\r\n"
