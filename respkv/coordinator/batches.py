@@ -93,8 +93,8 @@ class WriteBatch:
         """Whether this node's own log is all that is needed: the reply is made at once."""
         self.open = True
         """Whether the clients still wait."""
-        self.diverted: set[NodeId] = set()
-        """Owners for which a fallback was asked, or a hint kept."""
+        self.diverted: dict[NodeId, dict[NodeId, list[bytes]]] = {}
+        """Owners for which fallbacks were asked, and what of each; nothing where this node keeps the hints."""
         self.hinted = 0
         self.resends = 0
         """Writes that are sent again under a later stamp: the answer waits for them."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 LOG_WRITES = 1
 LOG_HINTS = 2
+LOG_KEYS_DROPPED = 5
 _encode = msgspec.msgpack.Encoder().encode
 _ONE = Quorums(1, 1, 1, 0, 0)
 
@@ -58,23 +59,39 @@ class Compensation:
             return
         for owner in self.owners_behind(batch, node):
             if owner not in batch.diverted:
-                batch.diverted.add(owner)
+                batch.diverted[owner] = {}
                 self.keep(batch, owner, batch.items)
 
     def _keep_part(self, batch: WriteBatch) -> None:
         for owner in sorted(batch.diverted):
             self.keep(batch, owner, batch.items)
 
-    def keep(self, batch: WriteBatch, owner: NodeId, pairs: list[bytes]) -> None:
-        """Store records here, with a hint row for their owner. It counts for no quorum."""
+    def keep(self, batch: WriteBatch, owner: NodeId, pairs: list[bytes]) -> bool:
+        """Store records here, with a hint row for their owner. Returns whether there was room for all of them."""
         coordinator = self._coordinator
         if not self.handoff or owner == coordinator.me:
-            return
+            return False
         taken = coordinator.hints.add(owner, pairs, coordinator.turn.now)
         if taken:
             batch.hinted += len(taken) >> 1
             coordinator.parking.when_loaded(taken[::2], lambda: self._merge(taken))
             coordinator.turn.log.append((LOG_HINTS, _encode([owner, taken])))
+        return len(taken) == len(pairs)
+
+    def stand_in_here(self, batch: WriteBatch) -> bool:
+        """Keep hint rows for the owners for whom this node stands in. Returns whether its copy counts.
+
+        Without a row nobody would ever take the copy back: then it does not count, and is not kept.
+        """
+        coordinator = self._coordinator
+        kept = [self.keep(batch, owner, batch.items) for owner in batch.route.local_owners]
+        if all(kept) or coordinator.me in batch.route.primary_set:
+            return True
+        stranded = [key for key in dict.fromkeys(batch.items[::2]) if not coordinator.hints.is_held(key)]
+        for key in stranded:
+            coordinator.store.forget(key_slot(key) >> coordinator.shift, key)
+        coordinator.turn.log.append((LOG_KEYS_DROPPED, _encode(stranded)))
+        return False
 
     def _merge(self, pairs: list[bytes]) -> None:
         self._coordinator.store.merge_pairs(pairs)
@@ -92,7 +109,7 @@ class Compensation:
             if None in shares:
                 asked = False
                 continue
-            batch.diverted.add(owner)
+            batch.diverted[owner] = {fallback: pairs for fallback, pairs in shares.items() if fallback is not None}
             division = Division(batch)
             division.left = len(shares)
             for fallback, pairs in sorted(shares.items(), key=str):
@@ -101,30 +118,39 @@ class Compensation:
         return asked
 
     def _shares(self, batch: WriteBatch) -> dict[NodeId | None, list[bytes]]:
-        """The records of a batch by the first fallback of each that is up and has no part in it yet; None: there is none."""
+        """The records of a batch by the first fallback of each that is up and has no copy of it yet; None: there is none.
+
+        A fallback that stands in for another owner of the same key is passed over: it would count twice.
+        """
         coordinator = self._coordinator
         table = coordinator.table
         assert table is not None
         route = batch.route
         taken = set(route.primary_set) | {peer for peer, _ in route.stand_ins} | ({coordinator.me} if route.local_write else set())
+        holders: dict[bytes, set[NodeId]] = {}
+        for parts in batch.diverted.values():
+            for node, pairs in parts.items():
+                for key in pairs[::2]:
+                    holders.setdefault(key, set()).add(node)
         shares: dict[NodeId | None, list[bytes]] = {}
         items = iter(batch.items)
         for key, record in zip(items, items, strict=True):
             preference = table.preference(key_slot(key) >> coordinator.shift)
-            fallback = next((node for node in preference if node not in taken and node in self.usable), None)
+            busy = taken | holders.get(key, set())
+            fallback = next((node for node in preference if node not in busy and node in self.usable), None)
             shares.setdefault(fallback, []).extend((key, record))
         return shares
 
     def _send_part(self, division: Division, fallback: NodeId, *, owner: NodeId, pairs: list[bytes]) -> None:
         coordinator = self._coordinator
         if fallback == coordinator.me:
-            self.keep(division.batch, owner, pairs)
-            coordinator.turn.when_logged(lambda: self.part_written(division))
+            if self.keep(division.batch, owner, pairs):
+                coordinator.turn.when_logged(lambda: self.part_written(division))
             return
         part = WriteBatch(division.batch.route, _ONE)
         part.parent = division
         part.items = pairs
-        part.diverted.add(owner)
+        part.diverted[owner] = {}
         coordinator.writes.send_part(part, fallback, frames.pack_owners((owner,)) + _encode(pairs))
 
     def part_written(self, division: Division) -> None:

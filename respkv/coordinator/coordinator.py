@@ -88,6 +88,8 @@ class Coordinator:
         """Called for a replica that is slower than `speculative-retry`: evidence for the failure detector."""
         self.skew_ms: int | None = None
         """How far this node's clock is off, once that is too far to stamp writes."""
+        self.writes_disabled = ""
+        """Why this node stores no more at present (no disk space), or empty."""
         self.statistics: Any = CoordinatorStatistics()
         self.compensation = Compensation(self)
         self.reads = Reads(self)

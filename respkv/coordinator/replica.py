@@ -55,7 +55,18 @@ def decode_keys(body: bytes) -> list[bytes]:
 class Replica:
     """This node's copies, as other nodes use them."""
 
-    __slots__ = ("_acks", "_clock", "_hints", "_parking", "_store", "_turn", "holds", "records_refused_total", "writes_disabled")
+    __slots__ = (
+        "_acks",
+        "_clock",
+        "_hints",
+        "_parking",
+        "_store",
+        "_turn",
+        "holds",
+        "rebuilding",
+        "records_refused_total",
+        "writes_disabled",
+    )
 
     def __init__(self, *, store: Store, turn: Turn, hints: HintBook, parking: Parking, clock: HybridClock) -> None:
         """`holds` says for each partition whether this node is one of its primaries; it follows the routes."""
@@ -67,6 +78,8 @@ class Replica:
         self._acks: defaultdict[NodeId, list[int]] = defaultdict(list)
         self.holds: list[bool] = []
         self.records_refused_total = 0
+        self.rebuilding = False
+        """Whether this node lacks data that it may have acknowledged."""
         self.writes_disabled = ""
         """Why writes are refused at present (no disk space), or empty."""
 
@@ -113,19 +126,29 @@ class Replica:
         self._parking.when_loaded(pairs[::2], lambda: self._keep(peer, sequence, owners, pairs))
 
     def _keep(self, peer: NodeId, sequence: int, owners: list[NodeId], pairs: list[bytes]) -> None:
-        newer = self._store.merge_pairs(pairs)
-        for owner in owners:
-            taken = self._hints.add(owner, pairs, self._turn.now)
-            if len(taken) < len(pairs):
-                self._refuse(peer, sequence, "max-hints-size")
-            self._turn.log.append((LOG_HINTS, _encode([owner, taken])))
-            if len(taken) < len(pairs):
-                return
+        store = self._store
+        kept = [self._hints.add(owner, pairs, self._turn.now) for owner in owners]
+        self._turn.log += [(LOG_HINTS, _encode([owner, taken])) for owner, taken in zip(owners, kept, strict=True) if taken]
+        fit = bool(owners) and all(len(taken) == len(pairs) for taken in kept)
+        if not fit and not all(self.holds[store.partition(key)] for key in pairs[::2]):
+            # What has no hint row is not stored: nobody would ever take it back.
+            for taken in kept:
+                store.merge_pairs(taken)
+            self._refuse(peer, sequence, "no room for hints (max-hints-size), or the owner was away for too long (max-hint-window)")
+            return
+        # A primary that keeps the rows, because no fallback is left, counts for its own copy whatever becomes of them.
+        newer = store.merge_pairs(pairs)
+        if not fit:
+            self._turn.log.append((LOG_WRITES, _encode(pairs)))
         self._acknowledge(peer, sequence, newer)
 
     def repair(self, peer: NodeId, sequence: int, body: bytes) -> None:
         """Records that this node lacks, from a read repair or a hint: merged whatever their stamps."""
         pairs = decode_pairs(body)
+        if self.writes_disabled:
+            if sequence:
+                self._refuse(peer, sequence, self.writes_disabled)
+            return
         self._parking.when_loaded(pairs[::2], lambda: self._merge_repair(peer, sequence, pairs, body))
 
     def _merge_repair(self, peer: NodeId, sequence: int, pairs: list[bytes], body: bytes) -> None:
@@ -137,6 +160,10 @@ class Replica:
     def read(self, peer: NodeId, sequence: int, body: bytes, *, stand_in: bool) -> None:
         """A coordinator's read."""
         keys = decode_keys(body)
+        if self.rebuilding:
+            # Those who do not know it yet must not take what this node lacks for what does not exist.
+            self._refuse(peer, sequence, "rebuilding")
+            return
         if not stand_in:
             holds, shift = self.holds, self._store.shift
             for key in keys:

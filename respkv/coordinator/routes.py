@@ -39,7 +39,6 @@ class Route:
     __slots__ = (
         "counting",
         "instant_read",
-        "instant_write",
         "local_owners",
         "local_read",
         "local_write",
@@ -96,7 +95,6 @@ class Route:
         self.read_primaries_up = len(counting)
         # A stand-in does not know what it lacks: it has to ask a primary.
         self.instant_read = self.local_read and me in self.primary_set and quorum.r <= 1 and quorum.pr <= 1 and me not in view.stale
-        self.instant_write = self.local_write and self.local_read and quorum.w <= 1 and quorum.pw <= (me in self.primary_set)
         self.turn_peer = 0
         self.writing: WriteBatch | None = None
         """This turn's batch at the default quorum."""

@@ -11,7 +11,7 @@ import msgspec
 
 from respkv.coordinator.batches import Division, WriteBatch
 from respkv.coordinator.quorum import refusal, write_timeout
-from respkv.errors import ClientError, ClockSkewError, PeerProtocolError
+from respkv.errors import ClientError, ClockSkewError, OverloadedError, PeerProtocolError
 from respkv.transport import frames
 from respkv.versions.records import ABSENT, newest_stamp_of, restamped, stamp_of
 
@@ -31,13 +31,15 @@ _encode = msgspec.msgpack.Encoder().encode
 class Writes:
     """The write batches of a coordinator."""
 
-    __slots__ = ("_coordinator", "_in_flight", "_opened")
+    __slots__ = ("_coordinator", "_in_flight", "_opened", "_parts")
 
     def __init__(self, coordinator: Coordinator) -> None:
         """Nothing is sent yet."""
         self._coordinator = coordinator
         self._opened: list[WriteBatch] = []
         self._in_flight: dict[int, WriteBatch] = {}
+        self._parts: dict[int, WriteBatch] = {}
+        """Those of them that are a fallback's share of an earlier batch."""
 
     def concerns(self, conn: Any, keys: Sequence[bytes]) -> bool:
         """Whether a plain SET of a connection to one of these keys is not acknowledged yet."""
@@ -52,11 +54,15 @@ class Writes:
     def oldest_turn(self) -> int | None:
         """The turn in which the oldest write that is not confirmed began."""
         for batch in self._in_flight.values():
+            if self._parts:
+                return min(batch.turn, *(part.turn for part in self._parts.values()))
             return batch.turn
         return None
 
     def check(self, route: Route, quorum: Quorums) -> None:
         """Raise NoQuorumError unless the partitions of a route can be written now."""
+        if self._coordinator.writes_disabled and route.local_write:
+            raise OverloadedError(f"{self._coordinator.writes_disabled}; nothing was done")
         if self._coordinator.skew_ms is not None:
             msg = f"this node's clock is {self._coordinator.skew_ms} ms off the median of its peers': it stamps no writes"
             raise ClockSkewError(msg)
@@ -74,7 +80,9 @@ class Writes:
             and route.local_read
             and route.local_write
             and chosen.w <= 1
-            and chosen.pw <= (self._coordinator.me in route.primary_set)
+            and chosen.pw <= 1
+            # The copy of a stand-in counts only once it has its hint row.
+            and self._coordinator.me in route.primary_set
         )
         if quorum is None:
             route.writing = batch
@@ -107,25 +115,21 @@ class Writes:
         body = _encode(batch.items)
         if route.local_write:
             turn.log.append((LOG_WRITES, body))
-            if route.local_owners:
-                for owner in route.local_owners:
-                    self._coordinator.compensation.keep(batch, owner, batch.items)
-            if route.local_read:
+            counts = not route.local_owners or self._coordinator.compensation.stand_in_here(batch)
+            if counts and route.local_read:
                 batch.waiting.add(self._coordinator.me)
-        if route.write_peers or route.stand_ins or batch.waiting:
-            batch.sequence = turn.next_sequence()
-            batch.turn = turn.number
-            section = frames.pack_section(frames.WRITE, batch.sequence, body)
-            for peer in route.write_peers:
-                turn.sections[peer].append(section)
-            batch.waiting.update(route.write_peers)
-            for peer, owners in route.stand_ins:
-                turn.post(peer, frames.STAND_IN, batch.sequence, frames.pack_owners(owners) + body)
-                batch.waiting.add(peer)
-            if batch.waiting:
-                self._in_flight[batch.sequence] = batch
-                self._coordinator.waiting_count += len(batch.items) >> 1
-                self._coordinator.watch(batch)
+        batch.sequence = turn.next_sequence()
+        batch.turn = turn.number
+        section = frames.pack_section(frames.WRITE, batch.sequence, body)
+        for peer in route.write_peers:
+            turn.sections[peer].append(section)
+        batch.waiting.update(route.write_peers)
+        for peer, owners in route.stand_ins:
+            turn.post(peer, frames.STAND_IN, batch.sequence, frames.pack_owners(owners) + body)
+            batch.waiting.add(peer)
+        self._in_flight[batch.sequence] = batch
+        self._coordinator.waiting_count += len(batch.items) >> 1
+        self._coordinator.watch(batch)
         if self._coordinator.me in batch.waiting:
             if turn.sync_each_turn:
                 turn.when_logged(lambda: self.acknowledge(batch, self._coordinator.me))
@@ -134,11 +138,13 @@ class Writes:
 
     def send_part(self, part: WriteBatch, fallback: NodeId, body: bytes) -> None:
         """Ask one fallback to take a part of a batch."""
-        part.turn = self._coordinator.turn.number
+        assert isinstance(part.parent, Division)
+        # What it carries has been in the log since its batch was sent.
+        part.turn = part.parent.batch.turn
         part.sequence = self._coordinator.turn.next_sequence()
         part.waiting.add(fallback)
         self._coordinator.turn.post(fallback, frames.STAND_IN, part.sequence, body)
-        self._in_flight[part.sequence] = part
+        self._in_flight[part.sequence] = self._parts[part.sequence] = part
         self._coordinator.watch(part)
 
     def on_ack(self, peer: NodeId, sequences: list[int]) -> None:
@@ -168,24 +174,35 @@ class Writes:
     def _later_pairs(self, batch: WriteBatch, indices: list[int]) -> list[bytes]:
         """What of a batch has to be sent again, under later stamps.
 
-        Not what this node has written over since, in this batch or a later one: it would overtake its own successor.
+        Not what this node has written over since, in this batch or a later one: it would overtake its own successor. A later
+        batch is still in flight: the replica that answers has not answered it yet.
         """
         coordinator = self._coordinator
         keys = batch.items[::2]
         last = {key: index for index, key in enumerate(keys)}
+        successors = self._in_flight_beside(batch)
         pairs: list[bytes] = []
         for index in indices:
             if not 0 <= index < len(keys):
                 msg = "acknowledges what was not sent"
                 raise PeerProtocolError(msg)
             key, record = keys[index], batch.items[2 * index + 1]
-            held = coordinator.store.get(key) if batch.route.local_write else ABSENT
-            if last[key] != index or (held > record and held[8:16] == coordinator.actor):
+            if last[key] != index or successors.get(key, ABSENT) > record:
                 continue
             # An expiry that lost to another version of its key must not revive its own.
             if newest_stamp_of(record) == stamp_of(record):
                 pairs += (key, restamped(record, coordinator.clock.next()))
         return pairs
+
+    def _in_flight_beside(self, batch: WriteBatch) -> dict[bytes, bytes]:
+        """The newest records that are on their way in other batches, by key."""
+        newest: dict[bytes, bytes] = {}
+        for other in (*self._in_flight.values(), *self._opened):
+            if other is not batch and other.parent is not batch:
+                items = iter(other.items)
+                for key, record in zip(items, items, strict=True):
+                    newest[key] = max(newest.get(key, ABSENT), record)
+        return newest
 
     def _resend(self, batch: WriteBatch, pairs: list[bytes]) -> None:
         self._coordinator.statistics.resends_total += len(pairs) >> 1
@@ -194,8 +211,11 @@ class Writes:
         child.items = pairs
         batch.resends += 1
         if batch.route.local_write:
-            self._coordinator.store.merge_pairs(pairs)
+            self._coordinator.parking.when_loaded(pairs[::2], lambda: self._merge(pairs))
         self._opened.append(child)
+
+    def _merge(self, pairs: list[bytes]) -> None:
+        self._coordinator.store.merge_pairs(pairs)
 
     def acknowledge(self, batch: WriteBatch, node: NodeId) -> None:
         """A node has the whole batch in its log."""
@@ -216,6 +236,8 @@ class Writes:
     def _retire(self, batch: WriteBatch) -> None:
         if not batch.open:
             self._in_flight.pop(batch.sequence, None)
+            if self._parts:
+                self._parts.pop(batch.sequence, None)
             batch.items = []
 
     def written(self, batch: WriteBatch) -> None:
@@ -290,6 +312,8 @@ class Writes:
         for peer in late:
             self._coordinator.compensation.keep_for(batch, peer)
         if batch.open:
-            self._fail(batch, write_timeout(needed=batch.quorum.w, answered=batch.acks, hinted=batch.hinted))
+            # What had to be sent again under a later stamp was not taken by enough.
+            answered = min(batch.acks, batch.quorum.w - 1) if batch.resends else batch.acks
+            self._fail(batch, write_timeout(needed=batch.quorum.w, answered=answered, hinted=batch.hinted))
         if not batch.waiting:
             self._retire(batch)

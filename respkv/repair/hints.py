@@ -62,10 +62,12 @@ class HintBook:
         taken: list[bytes] = []
         items = iter(pairs)
         for key, record in zip(items, items, strict=True):
+            cost = len(key) + len(record) + ROW_OVERHEAD_BYTES
             if key in rows:
+                self.bytes += cost - rows[key]
+                rows[key] = cost
                 taken += (key, record)
                 continue
-            cost = len(key) + len(record) + ROW_OVERHEAD_BYTES
             if self.bytes_max and self.bytes + cost > self.bytes_max:
                 self.statistics.dropped["space"] += 1
                 continue

@@ -149,4 +149,5 @@ class Topology:
         coordinator.compensation.sloppy = view.sloppy
         coordinator.compensation.handoff = view.handoff
         self._replica.holds = table.holds
+        self._replica.rebuilding = self.rebuilding
         self._handoff.usable = view.usable - {cluster.me}

@@ -3,14 +3,18 @@
 A transcript is blocks of lines, one turn a line, and behind `----` what the coordinator did in these turns:
 
     nodes abcde n=3 r=2 w=2       five nodes; this one is the first; key `k` belongs to a, b, c, key `k2` to c, d, e, and so on
+                                  (ring=abced...: who owns the partitions, in their order)
     view down=b stale=c           who is away, lacks data, is lagging (also: sloppy=no handoff=no n= r= w= pr= pw=)
     c1 set k v ; c1 get k         plain commands of client c1
     op read k,m r=1               an operation reads
-    op write k=v,m=w w=3          an operation writes
+    op write k=v,m=~ w=3          an operation writes (v!99: with an expiry; v@5!99: gives version 5 an expiry)
     b ack 1 | b newer 1 0 | b refuse 1 | b records 1 v@5 -      answers to section #1
     b closes                      the link to b breaks
     wait 50                       milliseconds pass
     durable                       the log is durable
+    always                        appendfsync always
+    hints 100 | window-closed b   max-hints-size in bytes; an owner was away for longer than max-hint-window
+    hold k v@5 | held k m         put a version into this node's memory; look at it
     state                         what is left
 
 A version is written value@stamp, ~@stamp is a tombstone, and - is nothing.
@@ -52,7 +56,6 @@ KINDS = {
     frames.WRITE_ACK_NEWER: "newer",
     frames.RECORDS: "records",
 }
-LOG_KINDS = {1: "writes", 2: "hints"}
 
 
 def node_id(letter: str) -> str:
@@ -144,7 +147,9 @@ class Lab:
         self.letters = letters
         self.me = letters[0]
         members = tuple(Member(node_id(letter)) for letter in sorted(letters))
-        self.ring = Ring(1, members, tuple(partition % len(letters) for partition in range(PARTITIONS)))
+        pattern = options.pop("ring", letters)
+        order = sorted(letters)
+        self.ring = Ring(1, members, tuple(order.index(pattern[partition % len(pattern)]) for partition in range(PARTITIONS)))
         self.turn = Turn()
         self.store = Store(ring_size=PARTITIONS)
         self.parking = Parking(self.store)
@@ -180,6 +185,7 @@ class Lab:
         compensation = self.coordinator.compensation
         compensation.usable, compensation.sloppy, compensation.handoff = view.usable - view.rebuilding, view.sloppy, view.handoff
         self.replica.holds = table.holds
+        self.replica.rebuilding = self.me in named["rebuilding"]
 
     def run(self, line: str) -> None:
         """One turn."""
@@ -196,12 +202,23 @@ class Lab:
 
     def _act(self, words: list[str]) -> None:
         match words:
-            case ["view", *pairs]:
-                self.view(**dict(pair.split("=") for pair in pairs))
             case ["op", "read", keys, *pairs]:
                 self._read([wire_key(name) for name in keys.split(",")], self._quorum(pairs))
             case ["op", "write", items, *pairs]:
                 self._write(items, self._quorum(pairs))
+            case [who, "set", name, value]:
+                self._client(who, lambda conn: self.coordinator.set_plain(conn, wire_key(name), value.encode()))
+            case [who, "get", name]:
+                self._client(who, lambda conn: self.coordinator.get_plain(conn, wire_key(name)))
+            case [who, verb, *rest] if len(who) == 1:
+                self._answer(node_id(who), verb, rest)
+            case _:
+                self._arrange(words)
+
+    def _arrange(self, words: list[str]) -> None:
+        match words:
+            case ["view", *pairs]:
+                self.view(**dict(pair.split("=") for pair in pairs))
             case ["wait", milliseconds]:
                 self.turn.now += int(milliseconds) / 1000
             case ["durable"]:
@@ -212,14 +229,16 @@ class Lab:
                 self.store.merge_pairs([wire_key(name), version(text)])
             case ["hints", limit]:
                 self.hints.bytes_max = int(limit)
+            case ["window-closed", letters]:
+                self.hints.closed |= set(map(node_id, letters))
+            case ["disk-full"]:
+                self.replica.writes_disabled = self.coordinator.writes_disabled = "the disk is nearly full (min-free-disk)"
+            case ["clock-off", milliseconds]:
+                self.coordinator.skew_ms = int(milliseconds)
+            case ["held", *names]:
+                self.out += [f"held {name}={show(self.store.get(wire_key(name)))}" for name in names]
             case ["state"]:
                 self._state()
-            case [who, "set", name, value]:
-                self._client(who, lambda conn: self.coordinator.set_plain(conn, wire_key(name), value.encode()))
-            case [who, "get", name]:
-                self._client(who, lambda conn: self.coordinator.get_plain(conn, wire_key(name)))
-            case [who, verb, *rest]:
-                self._answer(node_id(who), verb, rest)
             case _:
                 raise AssertionError(words)
 
@@ -254,15 +273,19 @@ class Lab:
         for item in items.split(","):
             name, _, value = item.partition("=")
             value, _, expiry = value.partition("!")
+            value, _, held = value.partition("@")
             stamp = self.clock.next()
-            if value == "~":
+            if held:
+                record = records.string(value.encode(), stamp=int(held), actor=ACTOR)
+                record = records.with_expiry(record, stamp=stamp, expire_at_ms=int(expiry))
+            elif value == "~":
                 record = records.tombstone(stamp=stamp, actor=ACTOR)
             else:
                 record = records.string(value.encode(), stamp=stamp, actor=ACTOR, expire_at_ms=int(expiry) if expiry else None)
             pairs.append((wire_key(name), record))
         gathering = Gathering(self, [])
         try:
-            gathering.left = len(self.coordinator.write(gathering, pairs, quorum))
+            gathering.left = sum(not batch.instant for batch in self.coordinator.write(gathering, pairs, quorum))
         except ClientError as error:
             gathering.failed(error)
             return
@@ -311,7 +334,9 @@ class Lab:
     def _gather(self) -> None:
         log, self.turn.log = self.turn.log, []
         for kind, body in log:
-            if kind == 1:
+            if kind == 5:
+                self.out.append(f"log dropped {' '.join(map(key_name, msgspec.msgpack.decode(body, type=list[bytes])))}")
+            elif kind == 1:
                 self.out.append(f"log writes {show_pairs(msgspec.msgpack.decode(body, type=list[bytes]))}")
             else:
                 owner, pairs = msgspec.msgpack.decode(body, type=tuple[str, list[bytes]])

@@ -1,0 +1,804 @@
+"""Writes, told by transcripts: who gets them, what counts, what is sent again, who hears what."""
+
+from __future__ import annotations
+
+import pytest
+
+from respkv.errors import PeerProtocolError
+from tests.coordinator.lab import Lab, expected, play
+
+TRANSCRIPTS = {
+    "all N get it, W answer, the last one may take its time": """
+        nodes abcde
+        c1 set k v
+        b ack 1
+        state
+        c ack 1
+        state
+        ----
+        log writes k=v@101
+        -> b #1 write k=v@101
+        -> c #1 write k=v@101
+        c1 +OK
+        reads=0 writes=1 waiting=0 hints=-
+        reads=0 writes=0 waiting=0 hints=-
+        """,
+    "a node that has no copy coordinates as well": """
+        nodes abcde
+        c1 set k1 v
+        b ack 1
+        d ack 1
+        c ack 1
+        state
+        ----
+        -> b #1 write k1=v@101
+        -> c #1 write k1=v@101
+        -> d #1 write k1=v@101
+        c1 +OK
+        reads=0 writes=0 waiting=0 hints=-
+        """,
+    "an acknowledgement counts once": """
+        nodes abcde w=3
+        c1 set k v
+        b ack 1
+        b ack 1
+        state
+        ----
+        log writes k=v@101
+        -> b #1 write k=v@101
+        -> c #1 write k=v@101
+        reads=0 writes=1 waiting=1 hints=-
+        """,
+    "W=1 on a primary: the client need not wait": """
+        nodes abcde w=1
+        c1 set k v
+        b ack 1
+        c ack 1
+        state
+        ----
+        c1 +OK
+        log writes k=v@101
+        -> b #1 write k=v@101
+        -> c #1 write k=v@101
+        reads=0 writes=0 waiting=0 hints=-
+        """,
+    "writes of a turn to the same replicas are one batch": """
+        nodes abcde
+        c1 set k v ; c2 set m w ; c1 set k x
+        b ack 1
+        ----
+        log writes k=v@101 m=w@102 k=x@103
+        -> b #1 write k=v@101 m=w@102 k=x@103
+        -> c #1 write k=v@101 m=w@102 k=x@103
+        c1 +OK
+        c1 +OK
+        c2 +OK
+        """,
+    "appendfsync always: this node's own copy counts once it is durable": """
+        nodes abcde
+        always
+        c1 set k v
+        b ack 1
+        durable
+        c ack 1
+        state
+        ----
+        log writes k=v@101
+        -> b #1 write k=v@101
+        -> c #1 write k=v@101
+        c1 +OK
+        reads=0 writes=0 waiting=0 hints=-
+
+        view w=1
+        c1 set k w
+        durable
+        ----
+        log writes k=w@102
+        -> b #2 write k=w@102
+        -> c #2 write k=w@102
+        c1 +OK
+        """,
+    "too few are up, or a clock is off, or the disk is full: refused before any effect": """
+        nodes abcde down=bc sloppy=no
+        c1 set k v
+        held k
+        ----
+        c1 -NOQUORUM write needs 2 replicas, 1 can answer; nothing was done
+        held k=-
+
+        nodes abcde pw=2 down=bc
+        c1 set k v
+        held k
+        ----
+        c1 -NOQUORUM write needs 2 replicas, 3 can answer (primaries: needs 2, up 1); nothing was done
+        held k=-
+
+        nodes abcde
+        clock-off 700
+        c1 set k v
+        held k
+        ----
+        c1 -CLOCKSKEW this node's clock is 700 ms off the median of its peers': it stamps no writes
+        held k=-
+
+        nodes abcde
+        disk-full
+        c1 set k v
+        op write k1=v,k=v
+        held k
+        state
+        ----
+        c1 -BUSY the disk is nearly full (min-free-disk); nothing was done
+        op -BUSY the disk is nearly full (min-free-disk); nothing was done
+        held k=-
+        reads=0 writes=0 waiting=0 hints=-
+        """,
+    "a fallback of an owner that is away counts for W": """
+        nodes abcde down=c
+        c1 set k v
+        d ack 1
+        state
+        ----
+        log writes k=v@101
+        -> b #1 write k=v@101
+        -> d #1 stand-in for c k=v@101
+        c1 +OK
+        reads=0 writes=1 waiting=0 hints=-
+        """,
+    "but never for PW": """
+        nodes abcde down=c pw=2
+        c1 set k v
+        d ack 1
+        b ack 1
+        ----
+        log writes k=v@101
+        -> b #1 write k=v@101
+        -> d #1 stand-in for c k=v@101
+        c1 +OK
+        """,
+    "this node stands in, with a hint row": """
+        nodes abcde down=c
+        c1 set k2 v
+        d ack 1
+        e ack 1
+        state
+        ----
+        log writes k2=v@101
+        log hints c k2=v@101
+        -> d #1 write k2=v@101
+        -> e #1 write k2=v@101
+        c1 +OK
+        reads=0 writes=0 waiting=0 hints=c:k2
+        """,
+    "W=1 on a stand-in: only with its hint row": """
+        nodes abcde down=c w=1
+        c1 set k2 v
+        state
+        ----
+        c1 +OK
+        log writes k2=v@101
+        log hints c k2=v@101
+        -> d #1 write k2=v@101
+        -> e #1 write k2=v@101
+        reads=0 writes=1 waiting=0 hints=c:k2
+
+        hints 100
+        c1 set m2 v
+        held m2
+        d ack 2
+        state
+        ----
+        log writes m2=v@102
+        log dropped m2
+        -> d #2 write m2=v@102
+        -> e #2 write m2=v@102
+        held m2=-
+        c1 +OK
+        reads=0 writes=2 waiting=0 hints=c:k2
+        """,
+    "a stand-in without room for hints keeps nothing, and does not count": """
+        nodes abcde down=c
+        hints 1
+        c1 set k2 v
+        held k2
+        d ack 1
+        e ack 1
+        state
+        ----
+        log writes k2=v@101
+        log dropped k2
+        -> d #1 write k2=v@101
+        -> e #1 write k2=v@101
+        held k2=-
+        c1 +OK
+        reads=0 writes=0 waiting=0 hints=-
+
+        nodes abcde down=cde w=1
+        window-closed c
+        c1 set k2 v
+        wait 60
+        wait 1000
+        state
+        ----
+        log writes k2=v@101
+        log dropped k2
+        -> b #1 stand-in for d k2=v@101
+        c1 -TIMEOUT write needed 1 acknowledgements, got 0 in time (hinted 1); it may still take effect
+        log hints d k2=v@101
+        reads=0 writes=0 waiting=0 hints=d:k2
+        """,
+    "what it holds for another owner stays": """
+        nodes abcde down=cd
+        window-closed d
+        d stand-in 7 c k2=u@5
+        c1 set k2 v
+        held k2
+        state
+        ----
+        log hints c k2=u@5
+        -> d #0 ack 7
+        log writes k2=v@101
+        log hints c k2=v@101
+        -> e #1 write k2=v@101
+        -> b #1 stand-in for d k2=v@101
+        held k2=v@101
+        reads=0 writes=1 waiting=1 hints=c:k2
+        """,
+    "no fallback is left: this node keeps the rows beside its own copy, which counts once": """
+        nodes abc down=bc w=1
+        c1 set k v
+        state
+        ----
+        c1 +OK
+        log writes k=v@101
+        log hints b k=v@101
+        log hints c k=v@101
+        reads=0 writes=0 waiting=0 hints=b:k c:k
+
+        view w=2
+        c1 set k w
+        ----
+        c1 -NOQUORUM write needs 2 replicas, 1 can answer; nothing was done
+        """,
+    "no fallback is left and this node has no copy: a primary keeps the rows": """
+        nodes abcde down=cde w=1
+        c1 set k1 v
+        b ack 1
+        state
+        ----
+        c1 +OK
+        log writes k1=v@101
+        log hints c k1=v@101
+        -> b #1 stand-in for d k1=v@101
+        reads=0 writes=0 waiting=0 hints=c:k1
+        """,
+    "strict: hints are kept and do not count; without handoff they are not kept": """
+        nodes abcde down=c sloppy=no
+        c1 set k v
+        b ack 1
+        state
+        ----
+        log writes k=v@101
+        log hints c k=v@101
+        -> b #1 write k=v@101
+        c1 +OK
+        reads=0 writes=0 waiting=0 hints=c:k
+
+        nodes abcde down=c sloppy=no handoff=no
+        c1 set k v
+        b ack 1
+        state
+        ----
+        log writes k=v@101
+        -> b #1 write k=v@101
+        c1 +OK
+        reads=0 writes=0 waiting=0 hints=-
+        """,
+    "a link breaks: a fallback is asked at once, and counts": """
+        nodes abcde w=3
+        c1 set k v
+        b closes
+        c ack 1
+        d ack 2
+        state
+        ----
+        log writes k=v@101
+        -> b #1 write k=v@101
+        -> c #1 write k=v@101
+        -> d #2 stand-in for b k=v@101
+        c1 +OK
+        reads=0 writes=0 waiting=0 hints=-
+        """,
+    "two links break: each owner has a fallback of its own, none counts twice": """
+        nodes abcd w=3
+        c1 set k v
+        b closes
+        c closes
+        d ack 2
+        state
+        wait 1000
+        state
+        ----
+        log writes k=v@101
+        -> b #1 write k=v@101
+        -> c #1 write k=v@101
+        -> d #2 stand-in for b k=v@101
+        log hints c k=v@101
+        reads=0 writes=1 waiting=1 hints=c:k
+        c1 -TIMEOUT write needed 3 acknowledgements, got 2 in time (hinted 1); it may still take effect
+        reads=0 writes=0 waiting=0 hints=c:k
+
+        nodes abcde w=3
+        c1 set k v
+        b closes
+        c closes
+        d ack 2
+        state
+        e ack 3
+        state
+        ----
+        log writes k=v@101
+        -> b #1 write k=v@101
+        -> c #1 write k=v@101
+        -> d #2 stand-in for b k=v@101
+        -> e #3 stand-in for c k=v@101
+        reads=0 writes=2 waiting=1 hints=-
+        c1 +OK
+        reads=0 writes=0 waiting=0 hints=-
+        """,
+    "a share goes to the first fallback of each key; together they count as one": """
+        nodes abcde ring=abcdeabced w=3
+        c1 set k v ; c2 set k5 w
+        b closes
+        c ack 1
+        d ack 2
+        state
+        e ack 3
+        state
+        ----
+        log writes k=v@101 k5=w@102
+        -> b #1 write k=v@101 k5=w@102
+        -> c #1 write k=v@101 k5=w@102
+        -> d #2 stand-in for b k=v@101
+        -> e #3 stand-in for b k5=w@102
+        reads=0 writes=2 waiting=2 hints=-
+        c1 +OK
+        c2 +OK
+        reads=0 writes=0 waiting=0 hints=-
+
+        nodes abcde ring=abcdeabced w=3
+        c1 set k v ; c2 set k5 w
+        b closes
+        c closes
+        d ack 2 4
+        e ack 3 5
+        state
+        ----
+        log writes k=v@101 k5=w@102
+        -> b #1 write k=v@101 k5=w@102
+        -> c #1 write k=v@101 k5=w@102
+        -> d #2 stand-in for b k=v@101
+        -> e #3 stand-in for b k5=w@102
+        -> d #4 stand-in for c k5=w@102
+        -> e #5 stand-in for c k=v@101
+        c1 +OK
+        c2 +OK
+        reads=0 writes=0 waiting=0 hints=-
+        """,
+    "strict: a link breaks, the client waits for the others, and this node keeps a hint": """
+        nodes abcde sloppy=no
+        c1 set k v
+        b closes
+        c ack 1
+        state
+        ----
+        log writes k=v@101
+        -> b #1 write k=v@101
+        -> c #1 write k=v@101
+        log hints b k=v@101
+        c1 +OK
+        reads=0 writes=0 waiting=0 hints=b:k
+        """,
+    "the fallback's link breaks as well: this node keeps the hint": """
+        nodes abcde
+        c1 set k v
+        b closes
+        d closes
+        c ack 1
+        wait 1000
+        state
+        ----
+        log writes k=v@101
+        -> b #1 write k=v@101
+        -> c #1 write k=v@101
+        -> d #2 stand-in for b k=v@101
+        log hints b k=v@101
+        c1 +OK
+        reads=0 writes=0 waiting=0 hints=b:k
+        """,
+    "the fallback refuses: this node keeps the hint": """
+        nodes abcde
+        c1 set k v
+        b closes
+        d refuse 2
+        c ack 1
+        wait 1000
+        state
+        ----
+        log writes k=v@101
+        -> b #1 write k=v@101
+        -> c #1 write k=v@101
+        -> d #2 stand-in for b k=v@101
+        log hints b k=v@101
+        c1 +OK
+        reads=0 writes=0 waiting=0 hints=b:k
+        """,
+    "this node is the fallback and has no room for hints: it does not count": """
+        nodes abcde
+        window-closed c
+        c1 set k1 v
+        b closes
+        c closes
+        d ack 1
+        wait 1000
+        state
+        ----
+        -> b #1 write k1=v@101
+        -> c #1 write k1=v@101
+        -> d #1 write k1=v@101
+        -> e #2 stand-in for b k1=v@101
+        c1 -TIMEOUT write needed 2 acknowledgements, got 1 in time (hinted 0); it may still take effect
+        log hints b k1=v@101
+        reads=0 writes=0 waiting=0 hints=b:k1
+        """,
+    "slow: after speculative-retry a fallback is asked; a late acknowledgement counts beside it": """
+        nodes abcde w=3
+        c1 set k v
+        c ack 1
+        wait 60
+        b ack 1
+        d ack 2
+        state
+        ----
+        log writes k=v@101
+        -> b #1 write k=v@101
+        -> c #1 write k=v@101
+        -> d #2 stand-in for b k=v@101
+        c1 +OK
+        reads=0 writes=0 waiting=0 hints=-
+        """,
+    "answered already: a late replica still gets its hint": """
+        nodes abcde
+        c1 set k v
+        b ack 1
+        wait 1000
+        state
+        c ack 1
+        state
+        ----
+        log writes k=v@101
+        -> b #1 write k=v@101
+        -> c #1 write k=v@101
+        c1 +OK
+        log hints c k=v@101
+        reads=0 writes=0 waiting=0 hints=c:k
+        reads=0 writes=0 waiting=0 hints=c:k
+        """,
+    "too few acknowledge in time": """
+        nodes abc w=3
+        c1 set k v
+        b ack 1
+        wait 60
+        wait 1000
+        state
+        ----
+        log writes k=v@101
+        -> b #1 write k=v@101
+        -> c #1 write k=v@101
+        c1 -TIMEOUT write needed 3 acknowledgements, got 2 in time (hinted 1); it may still take effect
+        log hints c k=v@101
+        reads=0 writes=0 waiting=0 hints=c:k
+        """,
+    "the routes are drawn anew in mid-turn: what was begun goes out on the old ones": """
+        nodes abcde
+        c1 set k v ; view down=b ; c1 set k w
+        c ack 1 2
+        d ack 2
+        state
+        ----
+        log writes k=v@101
+        log writes k=w@102
+        -> b #1 write k=v@101
+        -> c #1 write k=v@101
+        -> c #2 write k=w@102
+        -> d #2 stand-in for b k=w@102
+        c1 +OK
+        c1 +OK
+        reads=0 writes=1 waiting=0 hints=-
+        """,
+    "who rebuilds gets everything and does not count": """
+        nodes abcde rebuilding=b
+        c1 set k v
+        b ack 1
+        c ack 1
+        state
+        ----
+        log writes k=v@101
+        -> b #1 write k=v@101
+        -> c #1 write k=v@101
+        c1 +OK
+        reads=0 writes=0 waiting=0 hints=-
+
+        nodes abcde rebuilding=a
+        c1 set k v
+        b ack 1
+        c ack 1
+        state
+        ----
+        log writes k=v@101
+        -> b #1 write k=v@101
+        -> c #1 write k=v@101
+        c1 +OK
+        reads=0 writes=0 waiting=0 hints=-
+        """,
+    "a replica held a newer version: the write is stamped above it and sent again before it is answered": """
+        nodes abcde
+        c1 set k v
+        b newer 1 0
+        state
+        c ack 1
+        b ack 2
+        c ack 2
+        state
+        held k
+        ----
+        log writes k=v@101
+        -> b #1 write k=v@101
+        -> c #1 write k=v@101
+        log writes k=v@112
+        -> b #2 write k=v@112
+        -> c #2 write k=v@112
+        reads=0 writes=2 waiting=2 hints=-
+        c1 +OK
+        reads=0 writes=0 waiting=0 hints=-
+        held k=v@112
+        """,
+    "only what lost is sent again": """
+        nodes abcde
+        c1 set k v ; c2 set m w
+        b newer 1 1
+        b ack 2
+        c ack 1 2
+        state
+        ----
+        log writes k=v@101 m=w@102
+        -> b #1 write k=v@101 m=w@102
+        -> c #1 write k=v@101 m=w@102
+        log writes m=w@113
+        -> b #2 write m=w@113
+        -> c #2 write m=w@113
+        c1 +OK
+        c2 +OK
+        reads=0 writes=0 waiting=0 hints=-
+        """,
+    "answered already: what is newer elsewhere is concurrent": """
+        nodes abcde
+        c1 set k v
+        b ack 1
+        c newer 1 0
+        state
+        ----
+        log writes k=v@101
+        -> b #1 write k=v@101
+        -> c #1 write k=v@101
+        c1 +OK
+        reads=0 writes=0 waiting=0 hints=-
+        """,
+    "it does not overtake its successor in the same turn": """
+        nodes abcde
+        c1 set k v ; c1 set k w
+        b newer 1 0
+        held k
+        state
+        ----
+        log writes k=v@101 k=w@102
+        -> b #1 write k=v@101 k=w@102
+        -> c #1 write k=v@101 k=w@102
+        c1 +OK
+        c1 +OK
+        held k=w@102
+        reads=0 writes=1 waiting=0 hints=-
+
+        nodes abcde
+        c1 set k v ; c1 set k w
+        b newer 1 0 1
+        ----
+        log writes k=v@101 k=w@102
+        -> b #1 write k=v@101 k=w@102
+        -> c #1 write k=v@101 k=w@102
+        log writes k=w@113
+        -> b #2 write k=w@113
+        -> c #2 write k=w@113
+        """,
+    "nor in a later one, on a node that has no copy either": """
+        nodes abcde
+        c1 set k v
+        c1 set k w
+        b newer 1 0
+        held k
+        ----
+        log writes k=v@101
+        -> b #1 write k=v@101
+        -> c #1 write k=v@101
+        log writes k=w@102
+        -> b #2 write k=w@102
+        -> c #2 write k=w@102
+        c1 +OK
+        held k=w@102
+
+        nodes abcde
+        c1 set k1 v
+        c1 set k1 w
+        b newer 1 0
+        ----
+        -> b #1 write k1=v@101
+        -> c #1 write k1=v@101
+        -> d #1 write k1=v@101
+        -> b #2 write k1=w@102
+        -> c #2 write k1=w@102
+        -> d #2 write k1=w@102
+        """,
+    "each replica with a newer version has it sent above its own": """
+        nodes abcde w=3
+        c1 set k v
+        b newer 1 0
+        c newer 1 0
+        b ack 2 3
+        c ack 2
+        state
+        c ack 3
+        state
+        ----
+        log writes k=v@101
+        -> b #1 write k=v@101
+        -> c #1 write k=v@101
+        log writes k=v@112
+        -> b #2 write k=v@112
+        -> c #2 write k=v@112
+        log writes k=v@123
+        -> b #3 write k=v@123
+        -> c #3 write k=v@123
+        reads=0 writes=2 waiting=2 hints=-
+        c1 +OK
+        reads=0 writes=0 waiting=0 hints=-
+        """,
+    "what was sent again is newer nowhere, or concurrent: once is enough": """
+        nodes abcde
+        c1 set k v
+        b newer 1 0
+        b newer 2 0
+        c ack 1 2
+        state
+        ----
+        log writes k=v@101
+        -> b #1 write k=v@101
+        -> c #1 write k=v@101
+        log writes k=v@112
+        -> b #2 write k=v@112
+        -> c #2 write k=v@112
+        c1 +OK
+        reads=0 writes=0 waiting=0 hints=-
+        """,
+    "what was sent again is late: the client hears so, and hints are kept": """
+        nodes abcde w=3
+        c1 set k v
+        b newer 1 0
+        c ack 1
+        b ack 2
+        wait 1000
+        wait 1000
+        state
+        ----
+        log writes k=v@101
+        -> b #1 write k=v@101
+        -> c #1 write k=v@101
+        log writes k=v@112
+        -> b #2 write k=v@112
+        -> c #2 write k=v@112
+        c1 -TIMEOUT write needed 3 acknowledgements, got 2 in time (hinted 0); it may still take effect
+        log hints c k=v@112
+        reads=0 writes=0 waiting=0 hints=c:k
+        """,
+    "an expiry that lost to another version does not revive its own": """
+        nodes abcde
+        op write k=v@50!9999
+        b newer 1 0
+        state
+        ----
+        log writes k=v@50!9999
+        -> b #1 write k=v@50!9999
+        -> c #1 write k=v@50!9999
+        op written
+        reads=0 writes=1 waiting=0 hints=-
+
+        nodes abcde
+        op write k=v!9999
+        b newer 1 0
+        ----
+        log writes k=v@101!9999
+        -> b #1 write k=v@101!9999
+        -> c #1 write k=v@101!9999
+        log writes k=v@112!9999
+        -> b #2 write k=v@112!9999
+        -> c #2 write k=v@112!9999
+        """,
+    "an operation waits for all batches that its writes went into": """
+        nodes abcde
+        op write k=v,k2=w
+        b ack 1
+        c ack 2
+        d ack 2
+        state
+        ----
+        log writes k=v@101
+        -> b #1 write k=v@101
+        -> c #1 write k=v@101
+        -> c #2 write k2=w@102
+        -> d #2 write k2=w@102
+        -> e #2 write k2=w@102
+        op written
+        reads=0 writes=2 waiting=0 hints=-
+        """,
+    "an operation with a quorum of its own": """
+        nodes abcde
+        op write k=v w=1
+        op write k=v w=3
+        b ack 2
+        c ack 2
+        ----
+        op written
+        log writes k=v@101
+        -> b #1 write k=v@101
+        -> c #1 write k=v@101
+        log writes k=v@102
+        -> b #2 write k=v@102
+        -> c #2 write k=v@102
+        op written
+        """,
+    "acknowledgements of what was never sent, or is forgotten, mean nothing": """
+        nodes abcde
+        b ack 77
+        b newer 78 0
+        b refuse 79
+        state
+        ----
+        reads=0 writes=0 waiting=0 hints=-
+        """,
+}
+
+
+@pytest.mark.parametrize("title", TRANSCRIPTS)
+def test_write(title: str) -> None:
+    assert play(TRANSCRIPTS[title]) == expected(TRANSCRIPTS[title])
+
+
+def test_the_log_is_confirmed_only_when_a_fallback_has_what_began_long_ago() -> None:
+    lab = Lab()
+    lab.run("c1 set k v")
+    began = lab.coordinator.writes.oldest_turn()
+    lab.run("b closes")
+    lab.run("c ack 1")
+    lab.run("c1 set k2 v")
+    assert lab.coordinator.writes.oldest_turn() == began
+    lab.run("d ack 2")
+    newest = lab.coordinator.writes.oldest_turn()
+    assert newest is not None
+    assert began is not None
+    assert newest > began
+
+
+def test_a_peer_that_acknowledges_what_was_not_sent_is_no_node() -> None:
+    lab = Lab()
+    lab.run("c1 set k v")
+    with pytest.raises(PeerProtocolError):
+        lab.run("b newer 1 7")
