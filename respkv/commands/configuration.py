@@ -94,11 +94,13 @@ def config_rewrite(request: Request) -> bytes:
     """Persists the effective configuration to file."""
     context = request.context
     facts = context.facts
-    path, text = facts.get("config_file"), facts.get("config_text")
-    if not path or text is None:
+    file = facts.get("config")
+    if file is None:
         raise ClientError("The server is running without a config file")
-    text = facts["config_text"] = rewrite(text, context.settings, overridden=frozenset(facts.get(OVERRIDDEN, ())))
-    context.save_file(path, text.encode("utf-8", "surrogateescape"))
+    try:
+        file.replace(rewrite(file.read(), context.settings, overridden=frozenset(facts.get(OVERRIDDEN, ()))))
+    except OSError as error:
+        raise ClientError(f"Rewriting config file: {error.strerror}") from None
     context.turn.events.append(("notice", "CONFIG REWRITE executed with success"))
     return OK
 

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from pathlib import Path
+
+from respkv.server.config_file import ConfigFile
 from tests.commands.node_alone import Caller, World
 
 
@@ -65,17 +68,25 @@ def test_the_number_of_replicas_may_only_change_while_there_is_no_data() -> None
     assert client("CONFIG", "SET", "n-val", "3") == b"OK"
 
 
-def test_the_file_is_rewritten_with_its_comments() -> None:
+def test_the_file_is_rewritten_with_its_comments(tmp_path: Path) -> None:
     world = World(1)
     process, client = world.processes[0], world.client()
-    process.node.context.facts.update(config_file="/etc/respkv.conf", config_text="# mine\nport 7001\ntimeout 5\n")
+    path = tmp_path / "respkv.conf"
+    path.write_text("# mine\nport 7001\ntimeout 5\n")
+    path.chmod(0o640)
+    process.node.context.facts["config"] = ConfigFile(str(path))
     process.settings.timeout = 5
     client("CONFIG", "SET", "timeout", "9", "slowlog-max-len", "128")
     assert client("CONFIG", "REWRITE") == b"OK"
-    text = process.saved["/etc/respkv.conf"].decode()
+    text = path.read_text()
     assert text.startswith("# mine\nport 7001\ntimeout 9\n")
     # Set to its default by hand: that is worth a line.
     assert "slowlog-max-len 128\n" in text
+    path.write_text(text + "# edited by hand\n")
     client("CONFIG", "SET", "timeout", "10")
     client("CONFIG", "REWRITE")
-    assert "timeout 10\n" in process.saved["/etc/respkv.conf"].decode()
+    assert "timeout 10\n" in path.read_text()
+    assert "# edited by hand\n" in path.read_text()
+    assert path.stat().st_mode & 0o777 == 0o640
+    path.unlink()
+    assert str(client("CONFIG", "REWRITE")) == "ERR Rewriting config file: No such file or directory"
