@@ -265,7 +265,9 @@ class Cluster:
 
     def signs_of_bugs(self) -> str:
         """What no log of a node may hold."""
-        lines = [f"{node.name}: {line}" for node in self.nodes for line in node.log().splitlines() if any(sign in line for sign in SIGNS_OF_BUGS)]
+        lines = [
+            f"{node.name}: {line}" for node in self.nodes for line in node.log().splitlines() if any(sign in line for sign in SIGNS_OF_BUGS)
+        ]
         return "\n".join(lines[:5])
 
 
