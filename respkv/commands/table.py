@@ -60,7 +60,7 @@ class CommandStatistics:
 
     calls: int = 0
     microseconds: int = 0
-    """Processor time, shared out in equal parts among the commands of each second."""
+    """Time of the turns that answered clients, shared out in equal parts among the commands of each second."""
     rejected: int = 0
     failed: int = 0
     latencies: LatencyHistogram = field(default_factory=LatencyHistogram)

@@ -1,7 +1,7 @@
-"""What a node does for its observers once a second: publish figures about itself, and account for its processor time. Pure.
+"""What a node does for its observers once a second: publish figures about itself, and account for its time. Pure.
 
-The time of a plain GET or SET is not measured, because looking at a clock twice would cost more than the command.
-The processor time of each second is shared out instead, in equal parts, among the commands of that second.
+The time of a single command is not measured, because looking at a clock twice would cost more than a plain GET.
+The time of the turns that answered clients is shared out instead, each second and in equal parts, among the commands of that second.
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ SURVEY_KEYS_MAX = 20_000
 class Pulse:
     """The beat of a node."""
 
-    __slots__ = ("_calls", "_cpu_s", "_node", "_surveyed_bytes", "_surveyed_keys", "_surveyed_partition", "due")
+    __slots__ = ("_calls", "_node", "_surveyed_bytes", "_surveyed_keys", "_surveyed_partition", "busy_s", "due")
 
     def __init__(self, node: Node) -> None:
         """The first beat is due at once."""
         self._node = node
         self.due = node.context.turn.now
-        self._cpu_s = 0.0
+        self.busy_s = 0.0
+        """How long the turns took that answered clients: added up by the shell, which alone has a clock."""
         self._calls: dict[str, int] = {}
         self._surveyed_partition = 0
         self._surveyed_keys = 0
@@ -45,7 +46,7 @@ class Pulse:
             self.due = now + INTERVAL_S
             self._publish()
             self._watch_loop()
-            self._share_processor_time()
+            self._share_time()
 
     def next_due(self) -> float:
         """When `tick` is to be called again."""
@@ -88,11 +89,8 @@ class Pulse:
         if 0 < node.settings.latency_monitor_threshold <= lag_ms:
             node.context.slow_events.record("loop-lag", unix_s=node.context.turn.wall_ms // 1000, milliseconds=lag_ms)
 
-    def _share_processor_time(self) -> None:
-        facts = self._node.context.facts
-        cpu_s = facts.get("used_cpu_user", 0.0) + facts.get("used_cpu_sys", 0.0)
-        spent_us = int((cpu_s - self._cpu_s) * 1_000_000)
-        self._cpu_s = cpu_s
+    def _share_time(self) -> None:
+        spent_us, self.busy_s = int(self.busy_s * 1_000_000), 0.0
         calls: dict[str, int] = {}
         grown: list[tuple[Command, int]] = []
         for command in _all_commands():

@@ -180,13 +180,12 @@ class Reactor:
         poll, monotonic = self.epoll.poll, time.monotonic
         while self.exit_code is None:
             events = poll(0, EVENTS_PER_TURN_MAX)
-            if not events and not self.arrivals:
-                wait_s = self._wake_at - monotonic()
-                if wait_s > 0:
-                    with trio.move_on_after(wait_s):
-                        await trio.lowlevel.wait_readable(self.epoll.fileno())
-                    events = poll(0, EVENTS_PER_TURN_MAX)
+            if not events and not self.arrivals and (wait_s := self._wake_at - monotonic()) > 0:
+                with trio.move_on_after(wait_s):
+                    await trio.lowlevel.wait_readable(self.epoll.fileno())
+                events = poll(0, EVENTS_PER_TURN_MAX)
             else:
+                # Also when a turn asked for the next one at once, as long commands do: other tasks must have theirs.
                 await trio.lowlevel.checkpoint()
             for descriptor, mask in events:
                 channel = self.channels.get(descriptor)
@@ -196,7 +195,8 @@ class Reactor:
 
     def _turn(self) -> None:
         arrivals, self.arrivals = self.arrivals, []
-        departures = self.node.turn(time.monotonic(), time.time_ns() // 1_000_000, arrivals)
+        started = time.monotonic()
+        departures = self.node.turn(started, time.time_ns() // 1_000_000, arrivals)
         self.disk.obey(departures)
         links = self.links
         if departures.frames:
@@ -210,6 +210,7 @@ class Reactor:
                 client = clients.get(client_id)
                 if client is not None:
                     client.send(replies)
+            self.node.pulse.busy_s += time.monotonic() - started
         if departures.control:
             for peer, frame in departures.control:
                 link = links.get(peer)
