@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import json
 import os
 import platform
@@ -103,17 +104,21 @@ def node_command(port: int, ports: list[int], directory: Path, *more: str) -> li
     return [sys.executable, "-m", "respkv", "server", *options, *more]
 
 
+def is_ready(port: int, count: int) -> bool:
+    """Whether a node sees all others, and counts."""
+    told = ask(port, "INFO", "respkv").split()
+    return f"respkv_nodes_up:{count}" in told and "respkv_rebuilding:0" in told
+
+
 @contextlib.contextmanager
 def respkv_nodes(count: int, directory: Path, *more: str) -> Iterator[tuple[list[int], list[subprocess.Popen[bytes]]]]:
     """A cluster of respkv nodes with N = min(3, count)."""
     ports = free_ports(count)
     directory.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
-        processes = [
-            stack.enter_context(running(node_command(port, ports, directory, *more), directory / f"{port}.log")) for port in ports
-        ]
+        processes = [stack.enter_context(running(node_command(port, ports, directory, *more), directory / f"{port}.log")) for port in ports]
         for port in ports:
-            wait_for(lambda port=port: f"respkv_nodes_counting:{count}" in ask(port, "INFO", "respkv"), f"node {port}")  # type: ignore[misc]
+            wait_for(functools.partial(is_ready, port, count), f"node {port}")
         yield ports, processes
 
 

@@ -44,7 +44,7 @@ def check_all(port: int, count: int) -> int:
     return found
 
 
-def memory(maxmemory: str) -> None:
+def measure_memory(maxmemory: str) -> None:
     """Resident memory of one node with a million keys."""
     with tempfile.TemporaryDirectory() as name, respkv_nodes(1, Path(name), "--maxmemory", maxmemory) as (ports, processes):
         started = time.monotonic()
@@ -62,7 +62,7 @@ def memory(maxmemory: str) -> None:
         )
 
 
-def restart() -> None:
+def measure_restart() -> None:
     """Time from start to the first answered request, for a node that holds a million keys."""
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
@@ -74,7 +74,9 @@ def restart() -> None:
         with running(node_command(ports[0], ports, directory), directory / "again.log") as process:
             wait_for(lambda: ask(ports[0], "GET", "key:000000999999") == VALUE.decode(), "a restart")
             served_s = time.monotonic() - started
-            print(f"restart after kill -9 with {PRELOAD_KEYS:,} keys: serving after {served_s:.1f} s, resident {resident_mb(process.pid):.0f} MB")
+            print(
+                f"restart after kill -9 with {PRELOAD_KEYS:,} keys: serving after {served_s:.1f} s, resident {resident_mb(process.pid):.0f} MB"
+            )
 
 
 def _phase(client: redis.Redis, title: str, seconds: float, *, skip_s: float = 0.0) -> None:
@@ -105,7 +107,7 @@ def _phase(client: redis.Redis, title: str, seconds: float, *, skip_s: float = 0
     print(f"{title:28} {figures}, {len(latencies)} requests, {failed} failed", flush=True)
 
 
-def stall() -> None:
+def measure_stall() -> None:
     """Latency through another node while one of five is stopped."""
     with tempfile.TemporaryDirectory() as name, respkv_nodes(5, Path(name)) as (ports, processes):
         client = redis.Redis(port=ports[0], socket_timeout=10)
@@ -119,10 +121,9 @@ def stall() -> None:
 def run(*, memory: bool, restart: bool, stall: bool) -> None:
     """Run what was asked for."""
     if memory:
-        measure_memory = globals()["memory"]
         measure_memory("0")
         measure_memory("100mb")
     if restart:
-        globals()["restart"]()
+        measure_restart()
     if stall:
-        globals()["stall"]()
+        measure_stall()

@@ -108,12 +108,17 @@ class Admission:
         session.settle()
         session.backlog.clear()
 
-    def break_off(self, out: Departures, session: Session) -> None:
-        """Bytes that are no requests came: answer what came before them, then the error, then close."""
+    def break_off(self, out: Departures, session: Session) -> bool:
+        """Bytes that are no requests came: answer what came before them, then the error, then close.
+
+        Returns False while commands that came before them have not begun: then it is to be called again.
+        """
         reader = session.reader
         assert reader is not None
-        if session.id not in self.clients:
-            return
+        if session.closing or session.id not in self.clients:
+            return True
+        if session.backlog:
+            return False
         self._statistics.protocol_errors_total += 1
         if reader.error is not None:
             session.reply(reader.error.reply())
@@ -124,3 +129,4 @@ class Admission:
             out.replies.append((session.id, replies))
         if not session.pending:
             out.deferred_closes.append(session.id)
+        return True

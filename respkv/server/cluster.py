@@ -54,6 +54,8 @@ class ClusterState:
         self.clock = clock
         self.ring = ring
         self.value = value
+        # Whatever this node stamps from now on is later, even if its wall clock was set back meanwhile.
+        clock.absorb(max(value.stamp, value.flush_floor))
         self.value_mark = cluster_value.fingerprint(value)
         self.on_change: Callable[[], None] = lambda: None
         """Called after the ring or the value changed: routes are to be drawn anew."""

@@ -29,10 +29,10 @@ async def keep_link(reactor: Reactor, peer: MemberAddress, *, source_host: str) 
     while True:
         try:
             link = await _dial(reactor, peer, source_host=source_host)
-        except ConnectionRefusedError:
-            reactor.refused(peer.node)
-        except (OSError, PeerProtocolError, trio.TooSlowError) as error:
-            if str(error) != complaint:
+        except (OSError, PeerProtocolError, trio.BrokenResourceError, trio.TooSlowError) as error:
+            if is_refusal(error):
+                reactor.refused(peer.node)
+            elif str(error) != complaint:
                 complaint = str(error)
                 reactor.on_event("warning", f"no link to {peer.host}:{peer.cluster_port}: {complaint or 'timed out'}")
         else:
@@ -41,6 +41,11 @@ async def keep_link(reactor: Reactor, peer: MemberAddress, *, source_host: str) 
             await link.closed.wait()
         await trio.sleep(pause_s)
         pause_s = min(pause_s * 2, PAUSE_MAX_S)
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether nobody listens at the other end. Trio tries every address of a name, and tells the reasons in a group."""
+    return isinstance(error.__cause__, ExceptionGroup) and error.__cause__.subgroup(ConnectionRefusedError) is not None
 
 
 async def _dial(reactor: Reactor, peer: MemberAddress, *, source_host: str) -> OutgoingLink:

@@ -53,6 +53,11 @@ if TYPE_CHECKING:
 
 SEALS_PER_TURN_MAX = 64
 FRAME_HELD_S = 0.002
+#: With `maxmemory`, this part of it is written to the tables at a time ...
+MEMTABLES_IN_MEMORY = 8
+#: ... but not less than this.
+MEMTABLE_BYTES_MIN = 1 << 20
+FREEZE_NOW = 1 << 60
 EXPIRY_INTERVAL_S = 0.1
 EXPIRED_PER_CYCLE_MAX = 2000
 
@@ -283,9 +288,8 @@ class Node:
                     out.replies.append((session.id, replies))
                 if session.closing and not session.pending:
                     out.deferred_closes.append(session.id)
-        for session in dispatcher.broken:
-            self.admission.break_off(out, session)
-        dispatcher.broken.clear()
+        if dispatcher.broken:
+            dispatcher.broken = [session for session in dispatcher.broken if not self.admission.break_off(out, session)]
         links = self.topology.links
         if turn.sections:
             self._frame(links)
@@ -320,7 +324,7 @@ class Node:
             if peer not in links:
                 continue
             sent_at = unanswered.get(peer)
-            if sent_at is not None and peer not in turn.urgent and turn.now - sent_at < FRAME_HELD_S:
+            if sent_at is not None and peer not in turn.urgent and turn.now < sent_at + FRAME_HELD_S:
                 held.append(peer)
                 continue
             unanswered[peer] = turn.now
@@ -351,14 +355,23 @@ class Node:
             out.sync = turn.number
             self._unsynced = False
             self._next_sync = now + 1.0
-        if self._log_bytes_since_freeze > settings.memtable_size and store.frozen is None:
+        if store.frozen is None and self._log_bytes_since_freeze > self._memtable_bytes():
             self._freeze_number += 1
             self._log_bytes_since_freeze = 0
             out.freeze = store.freeze(self._freeze_number, self.hints.changes())
         if store.bounded and store.used_bytes > settings.maxmemory:
             self.statistics.evicted_records_total += store.evict(settings.maxmemory, keep=self.parking.keys)
-            if store.used_bytes > settings.maxmemory and store.frozen is None and self._log_bytes_since_freeze > settings.maxmemory // 4:
-                self._log_bytes_since_freeze = settings.memtable_size + 1
+
+    def freeze_soon(self) -> None:
+        """Take what memory holds to the tables at the next occasion: older segments of the log may be damaged."""
+        self._log_bytes_since_freeze = FREEZE_NOW
+
+    def _memtable_bytes(self) -> int:
+        """Bytes of log after which memory goes to the tables. What is on its way there cannot be dropped from memory."""
+        settings = self.settings
+        if not settings.maxmemory:
+            return settings.memtable_size
+        return min(settings.memtable_size, max(settings.maxmemory // MEMTABLES_IN_MEMORY, MEMTABLE_BYTES_MIN))
 
     def _next_wake(self) -> float:
         wake = min(self.membership.next_due, self._next_expiry)
@@ -404,7 +417,8 @@ class Node:
         store.bound(settings.maxmemory)
         floor = self.cluster.value.flush_floor.to_bytes(8)
         if self.cluster.value.flush_floor and floor > store.floor:
-            store.raise_floor(floor, highest=self.clock.last.to_bytes(8))
+            if store.raise_floor(floor, highest=self.clock.last.to_bytes(8)):
+                self.hints.forget_all()
             self._burying = True
             self._out.purge_below = floor
         self.topology.redraw_due = True
@@ -423,7 +437,7 @@ class Node:
         reason = "the disk is nearly full (min-free-disk)" if low else ""
         if reason != self.replica.writes_disabled:
             self._turn.events.append(("warning", reason or "the disk has room again"))
-        self.replica.writes_disabled = reason
+        self.replica.writes_disabled = self.coordinator.writes_disabled = reason
 
     def scan_tables(self, partition: int, first_hash: int, limit: int, then: Any) -> None:
         """Ask the shell for rows of the tables; `then(rows, next_hash)` gets them in a later turn."""

@@ -107,6 +107,7 @@ class Rebuild:
         node.topology.redraw_due = True
         node.membership.publish("rebuilding", 0)
         node.context.save_file(MARKER_FILE, b"1")
+        node.freeze_soon()
         node.context.turn.events.append(("notice", f"complete: {self.keys_total} records copied from {len(self._done)} nodes"))
 
     def _copy(self, source: NodeId) -> Steps:

@@ -77,7 +77,9 @@ class Session(Client):
         coordinator, in_flight_max = dispatcher.coordinator, dispatcher.in_flight_max
         set_command, get_command = dispatcher.set_command, dispatcher.get_command
         out, pending, table = self.out, self.pending, TABLE
-        set_plain, get_plain, hot = coordinator.set_plain, coordinator.get_plain, coordinator.store.resident and not dispatcher.overloaded
+        set_plain, get_plain, is_ready = coordinator.set_plain, coordinator.get_plain, coordinator.is_ready
+        may_be_plain = not dispatcher.overloaded
+        in_memory = coordinator.store.resident and not coordinator.parking.keys
         sets = gets = 0
         self._touch()
         command = None
@@ -86,9 +88,9 @@ class Session(Client):
             command = table.get(arguments[0])
             if len(pending) >= in_flight_max:
                 break
-            if self.usual and hot and (command is set_command or command is get_command) and not self._barrier:
+            if self.usual and may_be_plain and (command is set_command or command is get_command) and not self._barrier:
                 is_set = command is set_command
-                if len(arguments) == (3 if is_set else 2):
+                if len(arguments) == (3 if is_set else 2) and (in_memory or is_ready(arguments[1])):
                     key = arguments[1]
                     if pending and (key in self.mutating or (is_set and key in self.reading)):
                         break

@@ -1,0 +1,205 @@
+"""Read a node's directory back, and build the node from it and from its settings."""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import respkv
+from respkv.config import changes, cluster_value
+from respkv.config.cluster_value import ClusterValue, effective_quorums
+from respkv.config.founders import Founder, founders
+from respkv.config.start import STANDARD_INPUT, Start
+from respkv.errors import ConfigurationError, DamageError
+from respkv.ids import NodeId, new_actor
+from respkv.membership.members import MemberAddress
+from respkv.placement.ring import Member, Ring, decode_ring, first_ring, preference_lists
+from respkv.repair.hints import HintBook
+from respkv.server.cluster import RING_FILE, VALUE_FILE
+from respkv.server.config_file import ConfigFile
+from respkv.server.disk import Disk
+from respkv.server.node import Node
+from respkv.server.restore import Restoration, Restored
+from respkv.storage.directory import COMPLETE_NAME, DataDirectory, Recovery, state_path
+from respkv.storage.files import write_atomic
+from respkv.storage.store import Store
+from respkv.storage.tables import TablesOptions
+from respkv.versions.clock import HybridClock
+
+if TYPE_CHECKING:
+    from respkv.config.settings import Settings
+    from respkv.server.journal import Journal
+
+NODE_FILE = "node-id"
+
+
+def _founding_members(settings: Settings, me: Founder) -> list[Founder]:
+    found = founders(settings) or [me]
+    if all(founder.node_id != me.node_id for founder in found):
+        msg = (
+            f"cluster-nodes does not name this node, which is {me.host}:{me.port}@{me.cluster_port}: "
+            "add it, or set cluster-announce-ip, cluster-announce-port and cluster-announce-bus-port to what the list says"
+        )
+        raise ConfigurationError(msg)
+    return found
+
+
+def _node_id(directory: DataDirectory, announced_here: Founder) -> NodeId:
+    """The persisted id. A node that is announced under another address than before would be another member: it is refused."""
+    node_id = announced_here.node_id
+    kept = directory.small_files.get(NODE_FILE)
+    if kept is None:
+        write_atomic(state_path(directory.path, NODE_FILE), node_id.encode())
+    elif kept.decode() != node_id:
+        msg = (
+            f"{directory.path} belongs to node {kept.decode()}, but {announced_here.host}:{announced_here.cluster_port} is {node_id}: "
+            "start it with the address that it had, or give it another dir"
+        )
+        raise ConfigurationError(msg)
+    return node_id
+
+
+def _ring(directory: DataDirectory, settings: Settings, found: list[Founder]) -> Ring:
+    kept = directory.small_files.get(RING_FILE)
+    founding = first_ring([Member(founder.node_id, founder.zone) for founder in found], ring_size=settings.ring_size)
+    if kept is None:
+        write_atomic(state_path(directory.path, RING_FILE), founding.encode())
+        return founding
+    ring = decode_ring(kept)
+    if ring.epoch == founding.epoch and ring != founding:
+        msg = "cluster-nodes or ring-size differ from what this directory was founded with; both are fixed for a cluster's life"
+        raise ConfigurationError(msg)
+    return ring
+
+
+@dataclass(frozen=True, slots=True)
+class _ReadBack:
+    """What a directory held."""
+
+    store: Store
+    hints: HintBook
+    clock: HybridClock
+    recovery: Recovery
+    restored: Restored
+
+
+def _read_back(settings: Settings, directory: DataDirectory, *, node_id: NodeId, ring: Ring, value: ClusterValue, now: float) -> _ReadBack:
+    """Replay the log, then take in the tables. Tables that turn out damaged are rebuilt from what can be read of them, once."""
+    for attempt in (1, 2):
+        store, clock = Store(ring_size=ring.size), HybridClock()
+        store.floor = value.flush_floor.to_bytes(8) if value.flush_floor else b""
+        store.bound(settings.maxmemory)
+        hints = HintBook(bytes_max=settings.max_hints_size)
+        recovery = directory.recover(owner=bytes.fromhex(node_id), options=TablesOptions(block_cache_bytes=settings.table_cache_size))
+        restoration = Restoration(store=store, hints=hints, clock=clock, now=now)
+        try:
+            restoration.replay(recovery.replay())
+            restoration.warm(recovery.rows(), memory_bytes_max=settings.maxmemory)
+        except DamageError:
+            recovery.close()
+            if attempt == 2:
+                raise
+            continue
+        break
+    quorums = effective_quorums(value, members=len(ring.members))
+    preference = preference_lists(ring)
+    restored = restoration.owe_tail(me=node_id, primaries=lambda partition: preference[partition][: quorums.n])
+    return _ReadBack(store, hints, clock, recovery, restored)
+
+
+def _tell(journal: Journal, back: _ReadBack, *, seconds: float) -> None:
+    report, restored = back.recovery.report, back.restored
+    if report.torn_tail is not None:
+        journal.write("notice", f"the log's tail was torn and is cut: {report.torn_tail}")
+    for note in report.notes:
+        journal.write("notice", note)
+    journal.write(
+        "notice",
+        f"restored {restored.rows_count} rows of the tables and {restored.log_records_count} records of the log in {seconds:.2f} s; "
+        f"{restored.unconfirmed_count} keys are sent to the other replicas again",
+    )
+
+
+def build(start: Start, journal: Journal, directory: DataDirectory, me: Founder) -> tuple[Node, Disk, dict[str, Any]]:
+    """Read the disk back and build the node and the shell of its disk. The dictionary is what INFO reads of the shell."""
+    settings = start.settings
+    now = time.monotonic()
+    node_id = _node_id(directory, me)
+    found = _founding_members(settings, me)
+    ring = _ring(directory, settings, found)
+    value = _cluster_value(start, journal, directory)
+    back = _read_back(settings, directory, node_id=node_id, ring=ring, value=value, now=now)
+    _tell(journal, back, seconds=time.monotonic() - now)
+    damages = back.recovery.damages
+    _judge_damage(settings, journal, damages, replicas=effective_quorums(value, members=len(ring.members)).n)
+    is_complete = COMPLETE_NAME in directory.small_files and not damages
+    log = back.recovery.open_log(segment_bytes_max=settings.commit_log_segment_size)
+    if back.restored.owed:
+        log.append_all(back.restored.owed)
+    facts = _facts(start, port=me.port, damages=damages)
+    rng = random.SystemRandom()
+    node = Node(
+        me=node_id,
+        actor=new_actor(rng),
+        settings=settings,
+        ring=ring,
+        seeds=[
+            MemberAddress(node=each.node_id, host=each.host, port=each.port, cluster_port=each.cluster_port, zone=each.zone)
+            for each in found
+        ],
+        value=value,
+        store=back.store,
+        hints=back.hints,
+        clock=back.clock,
+        rng=random.Random(rng.random()),
+        now=time.monotonic(),
+        wall_ms=time.time_ns() // 1_000_000,
+        facts=facts,
+    )
+    if not is_complete and not settings.accept_data_loss:
+        node.rebuild.begin("; ".join(damages) or "this node is new, or its directory was emptied")
+    disk = Disk(log=log, tables=back.recovery.tables, directory=directory.path, post=lambda arrival: facts["post"](arrival))  # noqa: PLW0108 - the reactor comes later
+    return node, disk, facts
+
+
+def _facts(start: Start, *, port: int, damages: list[str]) -> dict[str, Any]:
+    """What INFO tells and only the shell knows; kept current by `housekeeping`."""
+    conf_file = str(Path(start.conf_file).resolve()) if start.conf_file and start.conf_file != STANDARD_INPUT else ""
+    return {
+        "process_id": os.getpid(),
+        "config_file": conf_file,
+        "config": ConfigFile(conf_file) if conf_file else None,
+        "executable": sys.executable,
+        "tcp_port": port,
+        "version": respkv.__version__,
+        "os": " ".join(os.uname()[index] for index in (0, 2, 4)),
+        "python_version": sys.version.split()[0],
+        "damages": damages,
+    }
+
+
+def _cluster_value(start: Start, journal: Journal, directory: DataDirectory) -> ClusterValue:
+    """The value that the disk holds beats the file; a difference is logged."""
+    founding = cluster_value.founding_value(start.settings)
+    kept = directory.small_files.get(VALUE_FILE)
+    if kept is None:
+        return founding
+    value = cluster_value.merge(founding, cluster_value.decode(kept))
+    for name, in_file, in_force in cluster_value.differences(start.settings, value):
+        if name in start.given:
+            journal.write("notice", f"{name} is {in_force}, as CONFIG SET made it, not {in_file} as the file says")
+    changes.apply(start.settings, cluster_value.shared_settings(value))
+    return value
+
+
+def _judge_damage(settings: Settings, journal: Journal, damages: list[str], *, replicas: int) -> None:
+    for damage in damages:
+        journal.write("warning", f"durable data is missing or damaged: {damage}")
+    if damages and replicas < 2 and not settings.accept_data_loss:
+        msg = "there is no other replica to copy it from; `--accept-data-loss yes` starts with what is left"
+        raise DamageError(msg)
