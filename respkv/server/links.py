@@ -45,7 +45,7 @@ async def keep_link(reactor: Reactor, peer: MemberAddress, *, source_host: str) 
 
 def is_refusal(error: Exception) -> bool:
     """Whether nobody listens at the other end. Trio tries every address of a name, and tells the reasons in a group."""
-    return isinstance(error.__cause__, ExceptionGroup) and error.__cause__.subgroup(ConnectionRefusedError) is not None
+    return isinstance(error.__cause__, ExceptionGroup) and error.__cause__.split(ConnectionRefusedError)[1] is None
 
 
 async def _dial(reactor: Reactor, peer: MemberAddress, *, source_host: str) -> OutgoingLink:
