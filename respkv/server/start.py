@@ -55,6 +55,7 @@ def _node_id(directory: DataDirectory, announced_here: Founder) -> NodeId:
     kept = directory.small_files.get(NODE_FILE)
     if kept is None:
         write_atomic(state_path(directory.path, NODE_FILE), node_id.encode())
+        directory.small_files[NODE_FILE] = node_id.encode()
     elif kept.decode() != node_id:
         msg = (
             f"{directory.path} belongs to node {kept.decode()}, but {announced_here.host}:{announced_here.cluster_port} is {node_id}: "
@@ -88,24 +89,21 @@ class _ReadBack:
     restored: Restored
 
 
-def _read_back(settings: Settings, directory: DataDirectory, *, node_id: NodeId, ring: Ring, value: ClusterValue, now: float) -> _ReadBack:
-    """Replay the log, then take in the tables. Tables that turn out damaged are rebuilt from what can be read of them, once."""
-    for attempt in (1, 2):
-        store, clock = Store(ring_size=ring.size), HybridClock()
-        store.floor = value.flush_floor.to_bytes(8) if value.flush_floor else b""
-        store.bound(settings.maxmemory)
-        hints = HintBook(bytes_max=settings.max_hints_size)
-        recovery = directory.recover(owner=bytes.fromhex(node_id), options=TablesOptions(block_cache_bytes=settings.table_cache_size))
-        restoration = Restoration(store=store, hints=hints, clock=clock, now=now)
-        try:
-            restoration.replay(recovery.replay())
-            restoration.warm(recovery.rows(), memory_bytes_max=settings.maxmemory)
-        except DamageError:
-            recovery.close()
-            if attempt == 2:
-                raise
-            continue
-        break
+def _read_back(settings: Settings, directory: DataDirectory, *, ring: Ring, value: ClusterValue, now: float) -> _ReadBack:
+    """Replay the log, then take in the tables. Raises DamageError if the tables turn out damaged: they are rebuilt the next time."""
+    node_id = directory.small_files[NODE_FILE].decode()
+    store, clock = Store(ring_size=ring.size), HybridClock()
+    store.floor = value.flush_floor.to_bytes(8) if value.flush_floor else b""
+    store.bound(settings.maxmemory)
+    hints = HintBook(bytes_max=settings.max_hints_size)
+    recovery = directory.recover(owner=bytes.fromhex(node_id), options=TablesOptions(block_cache_bytes=settings.table_cache_size))
+    restoration = Restoration(store=store, hints=hints, clock=clock, now=now)
+    try:
+        restoration.replay(recovery.replay())
+        restoration.warm(recovery.rows(), memory_bytes_max=settings.maxmemory)
+    except DamageError:
+        recovery.close()
+        raise
     quorums = effective_quorums(value, members=len(ring.members))
     preference = preference_lists(ring)
     restored = restoration.owe_tail(me=node_id, primaries=lambda partition: preference[partition][: quorums.n])
@@ -133,7 +131,11 @@ def build(start: Start, journal: Journal, directory: DataDirectory, me: Founder)
     found = _founding_members(settings, me)
     ring = _ring(directory, settings, found)
     value = _cluster_value(start, journal, directory)
-    back = _read_back(settings, directory, node_id=node_id, ring=ring, value=value, now=now)
+    try:
+        back = _read_back(settings, directory, ring=ring, value=value, now=now)
+    except DamageError as error:
+        journal.write("warning", f"{error}; rebuilding the tables from what can be read of them")
+        back = _read_back(settings, directory, ring=ring, value=value, now=now)
     _tell(journal, back, seconds=time.monotonic() - now)
     damages = back.recovery.damages
     _judge_damage(settings, journal, damages, replicas=effective_quorums(value, members=len(ring.members)).n)
