@@ -128,6 +128,10 @@ class World:
             if other not in self.down:
                 self.arrive(other, (turns.PEER_CLOSED, gone, "reset"))
 
+    def set_wall_clock(self, wall_ms: int) -> None:
+        """Set the wall clock of all nodes."""
+        self.epoch_ms += wall_ms - self.wall_ms
+
     @property
     def wall_ms(self) -> int:
         """Unix milliseconds, as a node without skew sees them."""

@@ -102,7 +102,18 @@ def differences(sent: list[Command], ours: bytes, theirs: bytes) -> list[tuple[C
     if is_same(ours, theirs):
         return []
     replies = itertools.zip_longest(sent, split_replies(ours), split_replies(theirs))
-    return [(command, our, their) for command, our, their in replies if not is_same(our or b"", their or b"")]
+    return [
+        (command, our, their)
+        for command, our, their in replies
+        if not is_same(our or b"", their or b"") and not is_ttl(command, our, their)
+    ]
+
+
+def is_ttl(command: Command, our: bytes | None, their: bytes | None) -> bool:
+    """Whether both replies tell a TTL, to within the second that passed between the two servers."""
+    if command[0].upper() != b"TTL" or our is None or their is None:
+        return False
+    return our[:1] == their[:1] == b":" and abs(int(our[1:]) - int(their[1:])) <= 1
 
 
 def is_same(ours: bytes, theirs: bytes) -> bool:
