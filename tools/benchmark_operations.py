@@ -10,8 +10,10 @@ import time
 from pathlib import Path
 
 import redis
-from benchmark import PRELOAD_KEYS, ask, node_command, respkv_nodes, running, wait_for
 
+from tools.benchmark_servers import ask, node_command, respkv_nodes, running, wait_for
+
+PRELOAD_KEYS = 1_000_000
 VALUE = b"x" * 64
 BATCH = 1000
 RATE = 200
