@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from respkv.commands.help_text import help_reply
 from respkv.commands.syntax import arguments_of
 from respkv.commands.table import COMMANDS, Command, command, find
+from respkv.commands.tips import tips
 from respkv.errors import ClientError, SyntaxProblemError
 from respkv.resp.glob import matches
 from respkv.resp.writer import EMPTY_ARRAY, array, bulk, bulks, encode, integer, mapping, null_array, set_of, simple
@@ -77,11 +78,11 @@ KEY_FLAGS = {
 @command("COMMAND", arity=-1, flags=_FLAGS, group="server", since="2.8.13", complexity="O(N) where N is the number of commands")
 def command_(request: Request) -> bytes:
     """Returns detailed information about all commands."""
-    return _all(request.resp)
+    return _all(request)
 
 
-def _all(resp: int) -> bytes:
-    return array([described(entry, resp) for entry in COMMANDS.values()])
+def _all(request: Request) -> bytes:
+    return array([described(entry, request) for entry in COMMANDS.values()])
 
 
 @command("COMMAND|COUNT", arity=2, flags=_FLAGS, group="server", since="2.8.13", complexity="O(1)")
@@ -124,9 +125,9 @@ def _filtered(kind: bytes, argument: bytes) -> list[Command]:
 def command_info(request: Request) -> bytes:
     """Returns information about one, multiple or all commands."""
     if len(request.args) == 2:
-        return _all(request.resp)
+        return _all(request)
     found = [_lookup(word) for word in request.args[2:]]
-    return array([null_array(request.resp) if entry is None else described(entry, request.resp) for entry in found])
+    return array([null_array(request.resp) if entry is None else described(entry, request) for entry in found])
 
 
 @command(
@@ -182,9 +183,9 @@ def _keys_of(line: list[bytes]) -> tuple[Command, list[bytes]]:
     return entry, entry.keys.of(line)
 
 
-def described(entry: Command, resp: int) -> bytes:
+def described(entry: Command, request: Request) -> bytes:
     """One command as COMMAND tells it: name, arity, flags, key positions, categories, tips, key specifications, subcommands."""
-    keys = entry.keys
+    keys, resp = entry.keys, request.resp
     return array(
         [
             bulk(entry.shown_name.encode()),
@@ -194,9 +195,9 @@ def described(entry: Command, resp: int) -> bytes:
             integer(keys.last),
             integer(keys.step),
             set_of([simple(category) for category in categories(entry)], resp),
-            EMPTY_ARRAY,
+            bulks([tip.encode() for tip in tips(entry.name, scan_scope=request.context.settings.scan_scope)]),
             array([_key_specification(entry, resp)]) if keys.first else EMPTY_ARRAY,
-            array([described(each, resp) for each in entry.subcommands.values()]),
+            array([described(each, request) for each in entry.subcommands.values()]),
         ]
     )
 

@@ -8,6 +8,7 @@ import pytest
 from respkv.commands.command_info import categories, key_flags
 from respkv.commands.syntax import SYNTAX, arguments_of
 from respkv.commands.table import COMMANDS, Command
+from respkv.commands.tips import tips
 from tests.commands.node_alone import World
 from tests.commands.recorded import load
 
@@ -44,6 +45,17 @@ def test_arguments_are_those_of_redis(entry: Command) -> None:
 @pytest.mark.parametrize("entry", RECORDED_ENTRIES, ids=lambda entry: entry.shown_name)
 def test_categories_are_those_of_redis(entry: Command) -> None:
     assert sorted(categories(entry)) == RECORDED[entry.shown_name]["categories"]
+
+
+@pytest.mark.parametrize("entry", [entry for entry in RECORDED_ENTRIES if entry.name != "WAIT"], ids=lambda entry: entry.shown_name)
+def test_tips_are_those_of_redis_where_nodes_speak_for_their_own_keys(entry: Command) -> None:
+    assert sorted(tips(entry.name, scan_scope="primary")) == RECORDED[entry.shown_name]["tips"]
+
+
+def test_where_any_node_speaks_for_all_clients_are_not_told_to_add_up() -> None:
+    assert tips("DBSIZE", scan_scope="cluster") == []
+    assert tips("KEYS", scan_scope="cluster") == ["nondeterministic_output_order"]
+    assert tips("DEL", scan_scope="cluster") == ["request_policy:multi_shard", "response_policy:agg_sum"]
 
 
 def test_syntax_is_of_commands_that_exist() -> None:
