@@ -24,8 +24,8 @@ from pathlib import Path
 TOP = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(TOP))
 
-from tools import benchmark_operations
-from tools.benchmark_servers import redis_server, respkv_nodes
+from tools import benchmark_operations  # noqa: E402 - found only once the path is set
+from tools.benchmark_servers import redis_server, respkv_nodes  # noqa: E402
 
 REQUESTS = {1: 100_000, 16: 600_000}
 

@@ -77,7 +77,7 @@ def measure_restart() -> None:
             wait_for(lambda: ask(ports[0], "GET", "key:000000999999") == VALUE.decode(), "a restart")
             served_s = time.monotonic() - started
             print(
-                f"restart after kill -9 with {PRELOAD_KEYS:,} keys: serving after {served_s:.1f} s, resident {resident_mb(process.pid):.0f} MB"
+                f"restart after kill -9, {PRELOAD_KEYS:,} keys: serving after {served_s:.1f} s, resident {resident_mb(process.pid):.0f} MB"
             )
 
 
