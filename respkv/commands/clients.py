@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from respkv.commands.help_text import help_reply
 from respkv.commands.table import command
 from respkv.errors import ClientError, NotAnIntegerError, SyntaxProblemError
 from respkv.resp.numbers import INTEGER_MIN, parse_integer
-from respkv.resp.writer import OK, array, bulk, integer, simple, verbatim
+from respkv.resp.writer import OK, bulk, integer, verbatim
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -202,8 +203,7 @@ def _read_filter(words: list[bytes]) -> KillFilter:
     return chosen
 
 
-HELP = """\
-CLIENT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:
+HELP = """
 GETNAME
     Return the name of the current connection.
 ID
@@ -242,14 +242,13 @@ SETINFO <option> <value>
     * LIB-VER: the client lib version.
 SETNAME <name>
     Assign the name <name> to the current connection.
-HELP
-    Print this help."""
+"""
 
 
 @command("CLIENT|HELP", arity=2, flags="loading stale", group="connection", since="5.0.0", complexity="O(1)")
 def client_help(request: Request) -> bytes:
     """Returns helpful text about the different subcommands."""
-    return array([simple(line) for line in HELP.split("\n")])
+    return help_reply("CLIENT", HELP)
 
 
 # --- what a client is
