@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from respkv.commands.help_text import help_reply
-from respkv.commands.syntax import arguments_of
+from respkv.commands.syntax import Argument, arguments_of
 from respkv.commands.table import COMMANDS, Command, command, find
 from respkv.commands.tips import tips
 from respkv.errors import ClientError, SyntaxProblemError
@@ -136,7 +136,7 @@ def command_info(request: Request) -> bytes:
 def command_docs(request: Request) -> bytes:
     """Returns documentary information about one, multiple or all commands."""
     found = [_lookup(word) for word in request.args[2:]] if len(request.args) > 2 else list(COMMANDS.values())
-    pairs = [(bulk(entry.shown_name.encode()), encode(documented(entry), request.resp)) for entry in found if entry is not None]
+    pairs = [(bulk(entry.shown_name.encode()), documented(entry, request.resp)) for entry in found if entry is not None]
     return mapping(pairs, request.resp)
 
 
@@ -246,17 +246,31 @@ def categories(entry: Command) -> list[str]:
     return found
 
 
-def documented(entry: Command) -> dict[str, Any]:
+def documented(entry: Command, resp: int) -> bytes:
     """One command as COMMAND DOCS tells it."""
-    told: dict[str, Any] = {
-        "summary": entry.summary,
-        "since": entry.since,
-        "group": entry.group,
-        "complexity": entry.complexity,
-    }
+    facts = (("summary", entry.summary), ("since", entry.since), ("group", entry.group), ("complexity", entry.complexity))
+    pairs = [(bulk(name.encode()), bulk(text.encode())) for name, text in facts]
     arguments = arguments_of(entry.name)
     if arguments:
-        told["arguments"] = arguments
+        pairs.append((bulk(b"arguments"), _encoded_arguments(arguments, resp)))
     if entry.subcommands:
-        told["subcommands"] = {each.shown_name: documented(each) for each in entry.subcommands.values()}
-    return told
+        told = [(bulk(each.shown_name.encode()), documented(each, resp)) for each in entry.subcommands.values()]
+        pairs.append((bulk(b"subcommands"), mapping(told, resp)))
+    return mapping(pairs, resp)
+
+
+def _encoded_arguments(arguments: list[Argument], resp: int) -> bytes:
+    """What `syntax` draws, on the wire. redis-cli ends with a failed assertion if flags are anything but simple strings."""
+    encoded = []
+    for argument in arguments:
+        pairs = []
+        for name, value in argument.items():
+            if name == "flags":
+                told = set_of([simple(flag) for flag in value], resp)
+            elif name == "arguments":
+                told = _encoded_arguments(value, resp)
+            else:
+                told = encode(value, resp)
+            pairs.append((bulk(name.encode()), told))
+        encoded.append(mapping(pairs, resp))
+    return array(encoded)

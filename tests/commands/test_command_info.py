@@ -91,6 +91,9 @@ def test_documentation_is_a_map_in_both_protocols() -> None:
     assert told[b"set"][b"arguments"][0] == {b"name": b"key", b"type": b"key", b"key_spec_index": 0}
     assert told[b"config"][b"subcommands"][b"config|get"][b"arguments"][0][b"flags"] == [b"multiple"]
     assert len(client("COMMAND", "DOCS")) == len(COMMANDS)
+    # redis-cli asserts that flags are simple strings.
+    client("HELLO", "2")
+    assert b"$5\r\nflags\r\n*1\r\n+optional\r\n" in client.raw("COMMAND", "DOCS", "ping")
 
 
 def test_lists_and_filters() -> None:
