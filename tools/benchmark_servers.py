@@ -89,7 +89,7 @@ def node_command(port: int, ports: list[int], directory: Path, *more: str) -> li
 def is_ready(port: int, count: int) -> bool:
     """Whether a node sees all others, and counts."""
     told = ask(port, "INFO", "respkv").split()
-    return f"respkv_nodes_up:{count}" in told and "respkv_rebuilding:0" in told
+    return f"respkv_nodes_counting:{count}" in told
 
 
 @contextlib.contextmanager

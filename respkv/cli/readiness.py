@@ -31,11 +31,11 @@ def disagreement(cluster_info: Mapping[str, str], respkv_info: Mapping[str, str]
     """What a node that answers does not know yet, or nothing. `up_count` is how many processes run."""
     state = cluster_info.get("cluster_state", "unknown")
     known = cluster_info.get("cluster_known_nodes", "0")
-    seen_up = respkv_info.get("respkv_nodes_up", "0")
+    seen_up = respkv_info.get("respkv_nodes_counting", "0")
     if known != str(node_count):
         return f"knows {known} of {node_count} nodes"
     if seen_up != str(up_count):
-        return f"sees {seen_up} of {up_count} nodes up"
+        return f"sees {seen_up} of {up_count} nodes up and complete"
     if state != "ok":
         return f"says cluster_state:{state}"
     return ""
