@@ -254,7 +254,7 @@ class Membership:
     # What this node knows.
 
     def up(self) -> frozenset[NodeId]:
-        """The nodes that can be spoken to: this one, and all that are not DOWN and whose link is open."""
+        """The nodes that can be spoken to: this one, and all that were heard, are not DOWN and whose link is open."""
         return self._liveness.up()
 
     def prompt(self) -> frozenset[NodeId]:
@@ -262,7 +262,7 @@ class Membership:
         return self._liveness.prompt()
 
     def usable(self, node: NodeId) -> bool:
-        """Whether the link to a node is open and the node is not DOWN."""
+        """Whether the link to a node is open, and the node was heard and is not DOWN."""
         return self._liveness.usable(node)
 
     def state_of(self, node: NodeId) -> MemberState:

@@ -30,6 +30,9 @@ REVIVAL_S = 1.0
 """Heartbeats of this long after the verdict, passed on by others, lift it: earlier ones may just have been on their way."""
 
 
+_REACHABLE = frozenset((MemberState.UP, MemberState.SUSPECT))
+
+
 class Peer:
     """What is kept for a member other than this node."""
 
@@ -116,7 +119,8 @@ class Liveness:
         peer.health.link_open = True
         peer.health.refused_at = NEVER
         peer.health.heard_at = now
-        if peer.health.troubled:
+        # One that was never heard cannot answer yet: its own link to this node is still to come, and a greeting with it.
+        if peer.health.troubled and peer.member.state is not MemberState.UNKNOWN:
             self._heard_from_troubled(peer)
 
     def link_closed(self, node: NodeId, now: float, *, refused: bool) -> None:
@@ -233,7 +237,7 @@ class Liveness:
     # Answers.
 
     def up(self) -> frozenset[NodeId]:
-        """This node, and all that are not DOWN and whose link is open."""
+        """This node, and all that were heard, are not DOWN and whose link is open."""
         if self._up is None:
             self._up = frozenset([self._me, *(node for node in self._peers if self.usable(node))])
         return self._up
@@ -246,11 +250,11 @@ class Liveness:
         return self._prompt
 
     def usable(self, node: NodeId) -> bool:
-        """Whether a peer's link is open and the peer is not DOWN."""
+        """Whether a peer's link is open, and the peer was heard and is not DOWN."""
         peer = self._peers.get(node)
         if peer is None:
             return node == self._me
-        return peer.health.link_open and peer.member.state is not MemberState.DOWN
+        return peer.health.link_open and peer.member.state in _REACHABLE
 
     def phi(self, node: NodeId, now: float) -> float:
         """The level of suspicion against a peer; 0 for this node and for strangers."""

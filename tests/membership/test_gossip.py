@@ -172,13 +172,15 @@ def test_at_first_others_are_unknown_and_only_this_node_is_up() -> None:
     assert machine.tick(0.0, EPOCH_MS) == []  # there is no link yet
 
 
-def test_a_link_makes_a_peer_up_and_greets_it_at_once() -> None:
+def test_a_link_greets_a_peer_at_once_and_its_answer_makes_it_up() -> None:
     machine = make()
     machine.tick(0.0, EPOCH_MS)
     machine.link_opened(PEER, 0.05)
     assert machine.next_due <= 0.05
     assert [node for node, _ in machine.tick(0.05, EPOCH_MS)] == [PEER]
     assert machine.next_due > 0.05
+    assert machine.up() == {ME}  # as long as it has no link to this node, its answers would be lost
+    machine.heard(PEER, 0.06)
     assert machine.up() == {ME, PEER}
     assert machine.changes() == [(PEER, MemberState.UNKNOWN, MemberState.UP, "heard")]
     assert machine.changes() == []
@@ -210,6 +212,7 @@ def test_frames_without_a_link_of_our_own_make_a_peer_suspect_and_no_more() -> N
 def test_a_late_answer_of_a_silent_peer_makes_it_suspect_until_it_is_heard() -> None:
     machine = make()
     machine.link_opened(PEER, 0.0)
+    machine.heard(PEER, 0.0)
     machine.tick(0.0, EPOCH_MS)
     machine.late_answer(PEER, 0.1)
     assert machine.state_of(PEER) is MemberState.UP  # heard a moment ago: slow, not silent
