@@ -89,6 +89,11 @@ class Command:
     """Whether it begins only when all earlier commands of its connection are answered: it changes how replies look."""
     subcommands: dict[bytes, Command] = field(default_factory=dict)
     statistics: CommandStatistics = field(default_factory=CommandStatistics)
+    shown_name: str = field(init=False)
+    """As error messages and INFO write it."""
+
+    def __post_init__(self) -> None:
+        self.shown_name = self.name.lower()
 
     @property
     def is_write(self) -> bool:
@@ -103,11 +108,6 @@ class Command:
     def accepts(self, count: int) -> bool:
         """Whether it can have so many words."""
         return count == self.arity if self.arity >= 0 else count >= -self.arity
-
-    @property
-    def shown_name(self) -> str:
-        """As error messages and INFO write it."""
-        return self.name.lower()
 
 
 TABLE: dict[bytes, Command] = {}

@@ -176,12 +176,12 @@ class Coordinator:
 
     def check_write(self, keys: list[bytes], quorum: Quorums | None) -> None:
         """Raise NoQuorumError unless all these keys can be written now."""
-        for route in {id(route): route for route in (self.routes[key_slot(key) >> self.shift] for key in keys)}.values():
+        for route in dict.fromkeys([self.routes[key_slot(key) >> self.shift] for key in keys]):
             self.writes.check(route, quorum or route.quorum)
 
     def check_read(self, keys: list[bytes], quorum: Quorums | None) -> None:
         """Raise NoQuorumError unless all these keys can be read now."""
-        for route in {id(route): route for route in (self.routes[key_slot(key) >> self.shift] for key in keys)}.values():
+        for route in dict.fromkeys([self.routes[key_slot(key) >> self.shift] for key in keys]):
             self.reads.check(route, quorum or route.quorum)
 
     def read(self, operation: Gatherer, keys: list[bytes], quorum: Quorums | None) -> list[ReadBatch]:
