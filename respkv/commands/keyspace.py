@@ -11,7 +11,7 @@ from respkv.coordinator.operations import Write
 from respkv.errors import SyntaxProblemError
 from respkv.resp.glob import matches
 from respkv.resp.numbers import INTEGER_MAX, parse_cursor, parse_integer
-from respkv.resp.writer import OK, array, bulk, bulks, integer
+from respkv.resp.writer import EMPTY_ARRAY, OK, array, bulk, integer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,6 +28,7 @@ WINDOW_MAX = 256
 SCAN_KEYS_MAX = 100_000
 SCAN_BYTES_MAX = 4 << 20
 """COUNT is a hint: a reply ends beyond these, and the next call goes on."""
+END_OF_SCAN = array([bulk(b"0"), EMPTY_ARRAY])
 TYPES = frozenset((b"string",))
 """Types of keys that exist here."""
 RANDOM_TRIES = 16
@@ -93,14 +94,14 @@ def scan(request: Request) -> bytes | Steps:
     hash_bits = CURSOR_BITS - (ring_size.bit_length() - 1)
     partition, prefix = cursor >> hash_bits, cursor & (1 << hash_bits) - 1
     if not options.has_type or partition >= ring_size:
-        return _scanned(0, [])
+        return END_OF_SCAN
     return _scan(request.context, options, (partition, prefix << 64 - hash_bits), hash_bits=hash_bits)
 
 
 def _scan(context: Context, options: _ScanOptions, position: tuple[int, int], *, hash_bits: int) -> Steps:
     walk = Walk(context, pattern=options.pattern)
-    found: list[bytes] = []
-    looked_at = found_bytes = 0
+    parts: list[bytes] = []
+    count = looked_at = found_bytes = 0
     window = WINDOW_MIN
     left = {number: 0 for number in partitions_in_scope(context) if number >= position[0]}
     if position[0] in left:
@@ -114,8 +115,9 @@ def _scan(context: Context, options: _ScanOptions, position: tuple[int, int], *,
             piece = pieces.get(number)
             if piece is None:
                 break
-            found += piece.keys
-            found_bytes += sum(map(len, piece.keys))
+            parts.append(b"".join([bulk(key) for key in piece.keys]))
+            count += len(piece.keys)
+            found_bytes += len(parts[-1])
             looked_at += piece.looked_at
             if piece.next_hash is not None:
                 left[number] = piece.next_hash
@@ -123,14 +125,11 @@ def _scan(context: Context, options: _ScanOptions, position: tuple[int, int], *,
             del left[number]
             if looked_at >= options.count:
                 break
-    if not left:
-        return _scanned(0, found)
-    number, first_hash = next(iter(left.items()))
-    return _scanned(number << hash_bits | first_hash >> 64 - hash_bits, found)
-
-
-def _scanned(cursor: int, found: list[bytes]) -> bytes:
-    return array([bulk(b"%d" % cursor), bulks(found)])
+    cursor = 0
+    if left:
+        number, first_hash = next(iter(left.items()))
+        cursor = number << hash_bits | first_hash >> 64 - hash_bits
+    return array([bulk(b"%d" % cursor), b"*%d\r\n" % count + b"".join(parts)])
 
 
 @command("DBSIZE", arity=1, flags="readonly fast", group="server", waits=True, complexity="O(N) with N being the number of nodes")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from respkv.commands.context import Context
     from respkv.ids import NodeId
 
-PIECE_ROWS_MAX = 1000
+PIECE_ROWS_MAX = 500
 """Rows that one node looks at in one round."""
 PIECE_BYTES_MAX = 256 * 1024
 """Bytes of keys after which a node ends its part of a round."""
@@ -139,9 +139,9 @@ class Walk:
     def counts(self, partitions: Iterable[int]) -> Generator[Step, Any, dict[NodeId, tuple[int, list[int]]]]:
         """How many keys there are in these partitions: (number of keys, partitions) by the node that was asked."""
         counted: dict[NodeId, tuple[int, list[int]]] = {}
-        left = list(partitions)
+        left = set(partitions)
         while left:
-            shared = shares(self._context, left)
+            shared = shares(self._context, sorted(left))
             answers: dict[NodeId, bytes | None] = yield Ask(
                 list(shared), "count", {node: _encode(numbers) for node, numbers in shared.items()}
             )
@@ -149,7 +149,7 @@ class Walk:
                 if self._is_answer(node, answer):
                     count, numbers = counted.get(node, (0, []))
                     counted[node] = (count + int(answer or b"0"), numbers + shared[node])
-                    left = [number for number in left if number not in set(shared[node])]
+                    left.difference_update(shared[node])
         return counted
 
     def random_of(self, node: NodeId, partitions: list[int]) -> Generator[Step, Any, bytes]:

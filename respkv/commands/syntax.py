@@ -92,7 +92,7 @@ SYNTAX = {
     "PTTL": "key",
     "RESPKV|KEY": "key",
     "RESPKV|PREFLIST": "key",
-    "RESPKV|QUORUM": "[DEFAULT | (R r) | (W w) | (PR pr) | (PW pw)]",
+    "RESPKV|QUORUM": "[DEFAULT] [R r] [W w] [PR pr] [PW pw]",
     "SCAN": "cursor:integer [MATCH pattern:pattern] [COUNT count:integer] [TYPE type]",
     "SELECT": "index:integer",
     "SET": f"key value [NX | XX] [GET] [{_EXPIRY} | KEEPTTL]",
