@@ -27,7 +27,7 @@ RESUMED_AT_ONCE = 64
 class Session(Client):
     """A client and what it waits for."""
 
-    __slots__ = ("_barrier", "_dispatcher", "_touched", "reader", "subject")
+    __slots__ = ("_barrier", "_dispatcher", "_has_set", "_touched", "reader", "subject")
 
     def __init__(self, client_id: int, *, dispatcher: Dispatcher, reader: RequestReader | None, address: str, local_address: str) -> None:
         """`reader` is None where commands come parsed."""
@@ -36,6 +36,8 @@ class Session(Client):
         self.reader = reader
         self._touched = False
         self._barrier = False
+        self._has_set = False
+        """Whether a plain SET may be among what is pending."""
         self.subject: Client = self
         """Which client the commands speak of and change."""
 
@@ -110,17 +112,23 @@ class Session(Client):
                             out.append(reply)
                     position += 1
                     continue
+            self._has_set |= sets > 0
             if not self._begin(command or find(arguments[0]), arguments):
                 break
             position += 1
             out = self.out
-        dispatcher.count_plain(sets, gets)
-        if command is set_command:
-            self.last_command = "set"
-        elif command is get_command:
-            self.last_command = "get"
+        if sets or gets:
+            self._account(command, sets, gets)
         self.total_commands += position
         return position
+
+    def _account(self, last: Command | None, sets: int, gets: int) -> None:
+        """Remember what took the short way; `last` is the last command of all."""
+        dispatcher = self._dispatcher
+        dispatcher.count_plain(sets, gets)
+        self._has_set |= sets > 0
+        if last is dispatcher.set_command or last is dispatcher.get_command:
+            self.last_command = last.shown_name
 
     def _touch(self) -> None:
         if not self._touched:
@@ -215,7 +223,8 @@ class Session(Client):
     def _must_wait(self, command: Command, arguments: list[bytes], keys: list[bytes]) -> bool:
         if not keys:
             return command.waits or "fast" not in command.flags
-        if command.where_of(arguments) is not Where.HERE and self._dispatcher.coordinator.writes.concerns(self, keys):
+        # What looks at a key at its primary must find there what this connection has set before.
+        if self._has_set and command.where_of(arguments) is not Where.HERE and self._dispatcher.coordinator.writes.concerns(self, keys):
             return True
         if command.is_write:
             return not (self.mutating.isdisjoint(keys) and self.reading.isdisjoint(keys))
@@ -265,7 +274,7 @@ class Session(Client):
             self._touched = True
             self._dispatcher.touched.append(self)
         if not pending:
-            self._barrier = False
+            self._barrier = self._has_set = False
             if self.reading:
                 self.reading.clear()
             if self.mutating:
