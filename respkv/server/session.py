@@ -154,6 +154,7 @@ class Session(Client):
             self._hush()
             self._refuse(command, error)
             return True
+        self.last_command = command.shown_name
         if self.transaction is not None and not command.immediate:
             self._hush()
             self._queue(command, arguments)
@@ -163,7 +164,6 @@ class Session(Client):
             return False
         self._hush()
         dispatcher.context.statistics.commands_total += 1
-        self.last_command = command.shown_name
         try:
             self._carry_out(command, arguments, keys)
         except ClientError as error:
