@@ -31,14 +31,14 @@ def claim(members: Sequence[tuple[str, str]], *, ring_size: int) -> list[int]:
         overlap = partition + window - ring_size
         if overlap >= 0:
             near = near + owners[: overlap + 1]
-        near_zones = {zones[owner] for owner in owners[-zone_window:]} if zone_window else set()
+        zone_nearness = _zone_nearness(owners, zones, window=zone_window, ring_size=ring_size)
         floor = min(held)
 
-        def unfitness(candidate: int) -> tuple[bool, bool, bool, int, int]:
+        def unfitness(candidate: int) -> tuple[bool, bool, int, int, int]:
             return (
                 candidate in near,  # noqa: B023 - called before the loop goes on
                 held[candidate] > floor + 1,  # noqa: B023
-                zones[candidate] in near_zones,  # noqa: B023
+                zone_nearness.get(zones[candidate], 0),  # noqa: B023
                 held[candidate],
                 crc32(partition.to_bytes(4), seeds[candidate]),  # noqa: B023
             )
@@ -47,3 +47,17 @@ def claim(members: Sequence[tuple[str, str]], *, ring_size: int) -> list[int]:
         owners.append(owner)
         held[owner] += 1
     return owners
+
+
+def _zone_nearness(owners: list[int], zones: list[str], *, window: int, ring_size: int) -> dict[str, int]:
+    """How near to the next partition a zone has one already: higher is nearer; those beyond the window are left out.
+
+    A zone that cannot be kept out of the window is at least kept far: three zones of unequal size still give three neighbours.
+    """
+    nearness: dict[str, int] = {}
+    partition = len(owners)
+    for step in range(1, window + 1):
+        for other in (partition - step, partition + step - ring_size):
+            if 0 <= other < partition:
+                nearness.setdefault(zones[owners[other]], window + 1 - step)
+    return nearness

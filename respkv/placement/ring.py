@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import pairwise
 
 import msgspec
 
@@ -14,6 +16,9 @@ from respkv.placement.claim import claim
 
 RING_SIZE_MIN = 16
 RING_SIZE_MAX = 16384
+EPOCH_MAX = 2**32 - 1
+"""Frames carry it in four bytes."""
+_NODE_ID = re.compile(r"[0-9a-f]{40}")
 
 
 class Member(msgspec.Struct, frozen=True, array_like=True, order=True):
@@ -77,12 +82,28 @@ def preference_lists(ring: Ring) -> list[list[NodeId]]:
 
 
 def decode_ring(data: bytes) -> Ring:
-    """Read a ring that another node or a file holds. Raises `msgspec.ValidationError` for anything else."""
+    """Read a ring that another node or a file holds. Raises `msgspec.DecodeError` for anything else."""
     ring = msgspec.msgpack.decode(data, type=Ring)
-    if not ring.members or any(not 0 <= owner < len(ring.members) for owner in ring.owners):
-        msg = "ring names owners that are no members"
-        raise msgspec.ValidationError(msg)
+    problem = _problem(ring)
+    if problem:
+        raise msgspec.ValidationError(problem)
     return ring
+
+
+def _problem(ring: Ring) -> str:
+    """What is wrong with a ring that has the right form, or nothing."""
+    size, nodes = ring.size, [member.node for member in ring.members]
+    if not 1 <= ring.epoch <= EPOCH_MAX:
+        return f"ring of epoch {ring.epoch}"
+    if not RING_SIZE_MIN <= size <= RING_SIZE_MAX or size & (size - 1):
+        return f"ring of {size} partitions"
+    if not nodes or any(_NODE_ID.fullmatch(node) is None for node in nodes):
+        return "ring with members that are no nodes"
+    if any(left >= right for left, right in pairwise(nodes)):
+        return "ring whose members are not in their order"
+    if any(not 0 <= owner < len(nodes) for owner in ring.owners):
+        return "ring names owners that are no members"
+    return ""
 
 
 def first_ring(members: Sequence[Member], *, ring_size: int) -> Ring:
