@@ -12,6 +12,7 @@ and returns its encoded reply. A ClientError that it raises, or that a step rais
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -226,6 +227,8 @@ class Operations:
         self.serve = serve
         self.internal_error = internal_error
         self._calls: dict[int, tuple[float, _Gathering, NodeId]] = {}
+        self._calls_due = math.inf
+        """No call is late before."""
         self._conditions: list[tuple[_Gathering, Callable[[], bool], float]] = []
         self.running_count = 0
 
@@ -267,6 +270,7 @@ class Operations:
                 continue
             sequence = turn.next_sequence()
             self._calls[sequence] = (deadline, gathering, node)
+            self._calls_due = min(self._calls_due, deadline)
             turn.post(node, frames.REQUEST, sequence, msgspec.msgpack.encode([name.encode(), body]))
 
     def on_request(self, peer: NodeId, sequence: int, body: bytes) -> None:
@@ -298,9 +302,12 @@ class Operations:
     def expire(self) -> None:
         """Give up calls that are late; end the waits whose condition or deadline has come."""
         now = self.coordinator.turn.now
-        for sequence in [sequence for sequence, call in self._calls.items() if call[0] <= now]:
-            _, gathering, node = self._calls.pop(sequence)
-            gathering.answered(node, None)
+        if self._calls_due <= now:
+            late = [sequence for sequence, call in self._calls.items() if call[0] <= now]
+            calls = [self._calls.pop(sequence) for sequence in late]
+            self._calls_due = min((call[0] for call in self._calls.values()), default=math.inf)
+            for _, gathering, node in calls:
+                gathering.answered(node, None)
         if self._conditions:
             waiting, self._conditions = self._conditions, []
             for gathering, condition, deadline in waiting:
@@ -312,5 +319,8 @@ class Operations:
 
     def next_due(self) -> float | None:
         """When `expire` is to be called again."""
-        due = [call[0] for call in self._calls.values()] + [deadline for _, _, deadline in self._conditions]
-        return min(due) if due else None
+        if not self._calls:
+            self._calls_due = math.inf
+        due = min((deadline for _, _, deadline in self._conditions), default=math.inf)
+        due = min(due, self._calls_due)
+        return None if due == math.inf else due

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 LOG_HINTS_DROPPED = 3
 LOG_KEYS_DROPPED = 5
 BATCH_KEYS_MAX = 500
+BATCH_KEYS_FIRST = 32
+"""How big the records of rows are that were found on the disk is not known before they are loaded: begin with few."""
 BATCH_BYTES_MAX = 256 * 1024
 ANSWER_S = 2.0
 REST_AFTER_FAILURE_S = 1.0
@@ -35,10 +37,11 @@ _encode = msgspec.msgpack.Encoder().encode
 class _Flow:
     """What is on its way to one owner."""
 
-    __slots__ = ("next_at", "rate", "sent", "sent_at", "sent_bytes", "sequence", "waiting")
+    __slots__ = ("keys_max", "next_at", "rate", "sent", "sent_at", "sent_bytes", "sequence", "waiting")
 
     def __init__(self, rate: float) -> None:
         self.rate = rate
+        self.keys_max = BATCH_KEYS_FIRST
         self.sequence = 0
         self.sent: dict[bytes, bytes] = {}
         self.sent_at = 0.0
@@ -84,7 +87,10 @@ class Handoff:
 
     def tick(self) -> None:
         """Send what may be sent now."""
-        if not self._hints.rows:
+        rows = self._hints.rows
+        if self._unreachable_since:
+            self._unreachable_since = {owner: since for owner, since in self._unreachable_since.items() if owner in rows}
+        if not rows:
             self._flows.clear()
             return
         now = self._turn.now
@@ -109,7 +115,7 @@ class Handoff:
     def _prepare(self, owner: NodeId, flow: _Flow) -> None:
         keys: list[bytes] = []
         size = 0
-        for key, cost in islice(self._hints.rows[owner].items(), BATCH_KEYS_MAX):
+        for key, cost in islice(self._hints.rows[owner].items(), flow.keys_max):
             keys.append(key)
             size += cost
             if size >= BATCH_BYTES_MAX:
@@ -122,13 +128,16 @@ class Handoff:
         pairs: list[bytes] = []
         gone: list[bytes] = []
         flow.sent = {}
+        size = 0
         for key in keys:
             record = self._store.get(key)
-            if record:
+            if not record:
+                gone.append(key)
+            elif size < BATCH_BYTES_MAX:
                 pairs += (key, record)
                 flow.sent[key] = record
-            else:
-                gone.append(key)
+                size += len(key) + len(record)
+        flow.keys_max = max(min(2 * len(flow.sent), BATCH_KEYS_MAX), 1)
         if gone:
             self._drop(owner, gone, reason="forgotten")
         if not pairs:
@@ -154,11 +163,13 @@ class Handoff:
             flow.rate = max(flow.rate / 2, self.rate_min)
         flow.next_at = now + max(flow.sent_bytes / flow.rate - latency, 0.0)
         flow.waiting = False
+        sent, flow.sent = flow.sent, {}
+        self._parking.when_loaded(list(sent), lambda: self._delivered(peer, sent))
+
+    def _delivered(self, owner: NodeId, sent: dict[bytes, bytes]) -> None:
         # A key that was written again meanwhile keeps its row: the owner may lack that later record.
         store = self._store
-        delivered = [key for key, record in flow.sent.items() if store.get(key) == record]
-        flow.sent = {}
-        self._drop(peer, delivered, reason=None)
+        self._drop(owner, [key for key, record in sent.items() if store.get(key) == record], reason=None)
 
     def _drop(self, owner: NodeId, keys: list[bytes], *, reason: str | None) -> None:
         dropped = self._hints.drop(owner, keys, reason=reason)

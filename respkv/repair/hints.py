@@ -115,6 +115,14 @@ class HintBook:
             self._forget_owner(owner)
         return dropped
 
+    def forget_all(self) -> None:
+        """FLUSHALL: the records of all rows are gone. What log and tables still say of the rows is forgotten where it is met."""
+        self.statistics.dropped["forgotten"] += self.count()
+        for owner in list(self.rows):
+            self._forget_owner(owner)
+        self.bytes = 0
+        self.closed.clear()
+
     def _forget_owner(self, owner: NodeId) -> None:
         del self.rows[owner]
         self._oldest.pop(owner, None)

@@ -59,7 +59,8 @@ def held_record(process: Process, key: bytes) -> bytes:
     partition = node.store.partition(key)
     record = node.store.shards[partition].get(key)
     if record is None:
-        record = process.disk.row(partition, key) or ABSENT
+        # What is gone from memory and not yet from the tables is gone.
+        record = ABSENT if node.store.is_on_its_way(key) else process.disk.row(partition, key) or ABSENT
     return record if record >= node.store.floor else ABSENT
 
 
@@ -306,7 +307,8 @@ def may_be_lost(world: World, write: Write) -> bool:
     if write.request is None:
         return False
     count = world.scenario.least_w
-    gone = {index for when, index in world.wipes if when >= write.invoked}
+    # Of several deleted directories only the last one's losses are not yet copied back.
+    gone = {index for when, index in world.wipes[-1:] if when >= write.invoked}
     if world.scenario.loses_power:
         # One node alone may have handed it on to another one that lost it later.
         until = NEVER if count == 1 else write.done + UNSYNCED_S

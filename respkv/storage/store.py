@@ -38,11 +38,16 @@ class Freeze:
         """Whether the way of a key to the tables is not confirmed yet. Known while memory is bounded."""
         return key in self._pinned[partition]
 
+    def names(self, key: bytes) -> bool:
+        """Whether a key is among those that go to the tables."""
+        return key in self._keys
+
     def pin(self) -> None:
         """Memory becomes bounded while this is on its way: its keys may not be dropped."""
         for key in self._keys:
             partition = self._store.partition(key)
             self._pinned[partition].add(key)
+            self._store.shards[partition].setdefault(key, ABSENT)
 
     def batches(self) -> Iterator[list[Row]]:
         """Rows in lists of at most `BATCH_ROWS`.
@@ -226,7 +231,10 @@ class Store:
         """Begin or cease to count bytes, when `maxmemory` changes."""
         if memory_bytes_max and not self.bounded:
             for key in self.dirty:
-                self.pinned[self.partition(key)].add(key)
+                partition = self.partition(key)
+                self.pinned[partition].add(key)
+                # One that was forgotten is still in the tables.
+                self.shards[partition].setdefault(key, ABSENT)
             if self.frozen is not None:
                 self.frozen.pin()
             self.used_bytes = sum(len(key) + len(record) + ENTRY_OVERHEAD_BYTES for shard in self.shards for key, record in shard.items())
@@ -265,6 +273,10 @@ class Store:
         self.pinned = [set() for _ in self.shards]
         return self.frozen
 
+    def is_on_its_way(self, key: bytes) -> bool:
+        """Whether the tables may not have yet what memory says of a key. It takes long: for those who check the whole."""
+        return key in self.dirty or (self.frozen is not None and self.frozen.names(key))
+
     def flushed(self, number: int) -> None:
         """The frozen part is in the tables."""
         assert self.frozen is not None
@@ -279,7 +291,13 @@ class Store:
             return
         if old:
             self._recount(partition, key, old, ABSENT)
-        shard[key] = ABSENT
+        if self.resident and not self.bounded:
+            # Nothing that is not in memory exists: there is no need to remember that this does not.
+            del shard[key]
+            self.removals[partition] += 1
+        else:
+            shard[key] = ABSENT
+            self.used_bytes -= len(old) if old is not None else -len(key) - ENTRY_OVERHEAD_BYTES
         self._note(partition, key)
 
     # --- expiry and FLUSHALL
@@ -313,10 +331,10 @@ class Store:
                 break
         return expired
 
-    def raise_floor(self, floor: bytes, *, highest: bytes) -> None:
-        """Forget every record below `floor`. `highest` is the highest stamp this node may hold."""
+    def raise_floor(self, floor: bytes, *, highest: bytes) -> bool:
+        """Forget every record below `floor`. `highest` is the highest stamp this node may hold. Returns whether nothing is left."""
         if floor <= self.floor:
-            return
+            return False
         self.floor = floor
         survivors: list[list[tuple[bytes, bytes]]] = []
         if highest > floor:
@@ -331,6 +349,7 @@ class Store:
             for key, record in items:
                 self.merge(partition, key, record)
         self.resident = self.resident or highest <= floor
+        return highest <= floor
 
     def bury(self, shards_max: int = 16) -> bool:
         """Free some of what FLUSHALL left behind; freeing a million records at once would stop the node."""

@@ -50,7 +50,8 @@ class PacketReader:
         position, end = 0, len(data)
         while end - position >= _HEADER_BYTES:
             length, flags = _HEADER.unpack_from(data, position)
-            if length > PACKET_BYTES_MAX or flags > 3:
+            # An empty piece of a longer frame would cost memory that no bound counts.
+            if length > PACKET_BYTES_MAX or flags > 3 or (not length and flags & _MORE):
                 msg = "bad packet header"
                 raise PeerProtocolError(msg)
             start = position + _HEADER_BYTES
