@@ -6,8 +6,18 @@ Pure; together they are the node:
 `session`   one client's connection: commands in, replies out, both in their order.
 `dispatch`  from a command of the table to its handler, here or on another node, and back to a reply.
 `transaction` the commands of one EXEC.
-`peers`     what arrives from other nodes, section by section.
+`admission` which clients are let in, and how they leave; `policy` small decisions that settings make about clients and peers.
+`peers`     what arrives from other nodes, section by section; `calls` what they may ask beside reads and writes.
 `cluster`   the ring and the cluster-wide settings, and their way to the other nodes.
+`topology`  who can be reached, and the routes that follow from it; `options` what settings make of membership.
+`rows`      partitions read piece by piece, in the `hash_order` of their keys; `scans` answers KEYS, SCAN and the like from them.
+`rebuild`   what a node does that lacks data: it copies before it counts.
 `restore`   from a commit log and tables to a store, a hint book and a clock.
-`policy`    small decisions that settings make about clients and peers.
+`pulse`     figures about the node, published once a second.
+
+Shells; they know trio, sockets and files:
+`main`      a node as a process; `start` reads its directory back and builds it.
+`reactor`   all sockets in one epoll object, served in turns; `channels` a class for each kind of socket; `links` dials the peers.
+`disk`      carries out what a turn wants of log and tables.
+`housekeeping` facts for INFO, idle clients, strangers; `journal` the log file; `config_file` the file that CONFIG REWRITE rewrites.
 """
