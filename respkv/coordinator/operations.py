@@ -175,7 +175,8 @@ class Operation:
         coordinator = self._runner.coordinator
         if coordinator.store.resident and not coordinator.parking.keys:
             return ()
-        return [key for key in keys if not coordinator.is_ready(key)]
+        # All of them, if any has to be loaded: what is in memory now must still be there when the others have come.
+        return () if all(map(coordinator.is_ready, keys)) else keys
 
     def _read(self, gathering: _Gathering, keys: list[bytes]) -> None:
         try:
