@@ -1,6 +1,6 @@
 """Ask the whole cluster about its keys, partition by partition, in rounds. Pure.
 
-Rule 1: each partition is asked of one node: the first of its live primaries that lacks nothing as far as is known.
+Rule 1: each partition is asked of one node: the first of its live primaries that lacks nothing, or least, as far as is known.
 Rule 2: a round asks for no more than a node can look through in a few milliseconds, and ends the turn.
 Rule 3: a position is a partition and a hash in it, and means the same on every node: the next round may ask another one.
 """
@@ -67,20 +67,19 @@ def speakers(context: Context) -> list[NodeId | None]:
     table = context.coordinator.table
     assert table is not None
     usable = context.coordinator.compensation.usable
-    lagging = frozenset(
-        hints_outstanding(
-            (member.node for member in context.ring.members), me=context.me, membership=context.membership, hints=context.hints
-        )
+    outstanding = hints_outstanding(
+        (member.node for member in context.ring.members), me=context.me, membership=context.membership, hints=context.hints
     )
     kept = context.cache.get("speakers")
-    if kept is not None and kept[0] is table and kept[1] == lagging and kept[2] == usable:
+    if kept is not None and kept[0] is table and kept[1] == outstanding and kept[2] == usable:
         found: list[NodeId | None] = kept[3]
         return found
     found = []
     for partition in range(len(table.first_live)):
         live = [node for node in table.primaries(partition) if node in usable]
-        found.append(next((node for node in live if node not in lagging), live[0] if live else None))
-    context.cache["speakers"] = (table, lagging, usable, found)
+        # After an outage every node may lack something: then one that lacks little is better than the first.
+        found.append(min(live, key=lambda node: outstanding.get(node, 0)) if live else None)
+    context.cache["speakers"] = (table, outstanding, usable, found)
     return found
 
 
