@@ -77,9 +77,9 @@ class Replica:
         self._clock = clock
         self._acks: defaultdict[NodeId, list[int]] = defaultdict(list)
         self.holds: list[bool] = []
-        self.records_refused_total = 0
         self.rebuilding = False
-        """Whether this node lacks data that it may have acknowledged."""
+        """Whether this node lacks data that it may have acknowledged. Others may not have heard of it yet."""
+        self.records_refused_total = 0
         self.writes_disabled = ""
         """Why writes are refused at present (no disk space), or empty."""
 
@@ -161,8 +161,7 @@ class Replica:
         """A coordinator's read."""
         keys = decode_keys(body)
         if self.rebuilding:
-            # Those who do not know it yet must not take what this node lacks for what does not exist.
-            self._refuse(peer, sequence, "rebuilding")
+            self._refuse(peer, sequence, "rebuilding: what is not here may exist")
             return
         if not stand_in:
             holds, shift = self.holds, self._store.shift
