@@ -58,6 +58,10 @@ class RowReader:
             if now - order.used_at > ORDER_KEPT_S:
                 del self._orders[partition]
 
+    def orders_count(self) -> int:
+        """How many partitions are being walked, or were a moment ago."""
+        return len(self._orders)
+
     def next_due(self) -> float | None:
         """When `tick` is to be called again."""
         return self._node.context.turn.now if self._waiting else None
