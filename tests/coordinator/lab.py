@@ -55,6 +55,7 @@ KINDS = {
     frames.WRITE_ACK: "ack",
     frames.WRITE_ACK_NEWER: "newer",
     frames.RECORDS: "records",
+    frames.REQUEST: "call",
 }
 
 
@@ -364,6 +365,8 @@ class Lab:
         parts = msgspec.msgpack.decode(body, type=list[bytes])
         if kind in {frames.READ, frames.READ_STAND_IN}:
             return f"{head} {' '.join(map(key_name, parts))}"
+        if kind == frames.REQUEST:
+            return f"{head} {parts[0].decode()}"
         if kind == frames.RECORDS:
             return f"{head} {' '.join(map(show, parts))}"
         return f"{head} {show_pairs(parts)}"
