@@ -63,7 +63,7 @@ class Rebuild:
         """From now on this node does not count, until it is rebuilt."""
         node = self._node
         self.needed = True
-        node.topology.rebuilding = True
+        node.topology.rebuilding = node.replica.rebuilding = True
         node.topology.redraw_due = True
         node.membership.publish("rebuilding", 1)
         node.context.turn.events.append(("warning", f"rebuilding from the other replicas, and not counting until it is done: {reason}"))
@@ -103,7 +103,7 @@ class Rebuild:
     def _finish(self) -> None:
         node = self._node
         self.needed = False
-        node.topology.rebuilding = False
+        node.topology.rebuilding = node.replica.rebuilding = False
         node.topology.redraw_due = True
         node.membership.publish("rebuilding", 0)
         node.context.save_file(MARKER_FILE, b"1")
