@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from respkv.versions.clock import HybridClock
 
 
+SPECULATION_START = 1000
+"""Keys that may be asked for twice before the budget has been earned."""
+
+
 class CoordinatorStatistics:
     """Counters since the start of the process."""
 
@@ -82,6 +86,8 @@ class Coordinator:
         self.request_timeout_s = 1.0
         self.speculative_retry_s = 0.05
         self.speculation_allowed = True
+        self.speculation_ratio = 0.05
+        """Of all keys read and written, at most this part is asked for a second time because of slowness."""
         self.waiting_count = 0
         """Keys whose reads and writes wait for their quorum."""
         self.on_late: Callable[[NodeId], None] = lambda _: None
@@ -271,7 +277,7 @@ class Coordinator:
             for peer in batch.waiting:
                 if peer != self.me:
                     self.on_late(peer)
-            if batch.open and self.speculation_allowed:
+            if batch.open and self.speculation_allowed and self._may_speculate():
                 if isinstance(batch, WriteBatch):
                     self.writes.speculate(batch)
                 else:
@@ -282,6 +288,13 @@ class Coordinator:
                 self.writes.give_up(batch)
             else:
                 self.reads.give_up(batch)
+
+    def _may_speculate(self) -> bool:
+        """Whether the budget allows to ask twice: a cluster that is slow all over must not be asked for more."""
+        statistics = self.statistics
+        spent = statistics.speculative_reads_total + statistics.speculative_writes_total
+        earned = self.speculation_ratio * (statistics.reads_total + statistics.writes_total)
+        return bool(spent <= earned + SPECULATION_START)
 
     def in_flight_count(self) -> int:
         """Batches that wait for answers."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from respkv.server.turns import Departures
     from respkv.transport.turn import Turn
 
+STOPPING = b"-LOADING this node is shutting down\r\n"
 FULL = b"-ERR max number of clients reached\r\n"
 BULK_BYTES_MIN = 4096
 ARGUMENTS_MIN = 1024
@@ -26,7 +27,7 @@ ARGUMENTS_MIN = 1024
 class Admission:
     """The clients of a node."""
 
-    __slots__ = ("_dispatcher", "_settings", "_statistics", "_turn", "clients")
+    __slots__ = ("_dispatcher", "_settings", "_statistics", "_turn", "clients", "is_closed")
 
     def __init__(
         self, *, settings: Settings, dispatcher: Dispatcher, statistics: NodeStatistics, turn: Turn, clients: dict[int, Session]
@@ -37,6 +38,8 @@ class Admission:
         self._statistics = statistics
         self._turn = turn
         self.clients = clients
+        self.is_closed = False
+        """Whether the node is about to stop: nobody is let in, and nothing further is read."""
 
     def open(self, out: Departures, client_id: int, address: str, *, local_address: str) -> None:
         """A client connected: let it in, or tell it why not."""
@@ -57,6 +60,8 @@ class Admission:
 
     def _refusal(self, address: str) -> bytes | None:
         settings = self._settings
+        if self.is_closed:
+            return STOPPING
         if len(self.clients) >= settings.maxclients:
             return FULL
         if settings.protected_mode and not settings.requirepass and not is_loopback_peer(address):
@@ -76,7 +81,7 @@ class Admission:
     def receive(self, out: Departures, client_id: int, data: bytes) -> None:
         """Bytes of a client."""
         session = self.clients.get(client_id)
-        if session is None:
+        if session is None or self.is_closed:
             return
         self._statistics.net_input_bytes += len(data)
         session.receive(data)

@@ -114,7 +114,7 @@ class ClientChannel:
                 return
         reactor = self._reactor
         try:
-            data = self.socket.recv(CLIENT_READ_BYTES)
+            data = self.socket.recv(min(CLIENT_READ_BYTES, reactor.settings.turn_bytes_max))
         except BlockingIOError:
             return
         except OSError:

@@ -45,6 +45,9 @@ class Dispatcher:
         """Whether more keys wait for their quorum than `coordinator-in-flight-max` allows."""
         self.touched: list[Session] = []
         self.resumable: list[Session] = []
+        self.later: list[Session] = []
+        """Sessions that have had their share of this turn."""
+        self.turn_commands_max = 512
         self.broken: list[Session] = []
         self.set_command = COMMANDS["SET"]
         self.get_command = COMMANDS["GET"]

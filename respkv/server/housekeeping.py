@@ -43,6 +43,7 @@ async def keep_house(reactor: Reactor, facts: dict[str, Any], disk_statistics: C
         facts["peer_queue_bytes"] = {peer: link.queued_bytes for peer, link in reactor.links.items()}
         close_strangers(reactor, now)
         close_idle(reactor, now)
+        close_hoarders(reactor)
 
 
 def process_facts() -> dict[str, Any]:
@@ -58,6 +59,26 @@ def close_strangers(reactor: Reactor, now: float) -> None:
     for channel in list(reactor.channels.values()):
         if isinstance(channel, PeerChannel) and channel.peer is None and now - channel.opened > HANDSHAKE_S:
             reactor.close_incoming(channel, "did not prove itself in time")
+
+
+def close_hoarders(reactor: Reactor) -> None:
+    """`maxmemory-clients`: when unread replies and unfinished requests of all clients together are too much, the biggest go."""
+    limit = reactor.settings.maxmemory_clients
+    if not limit:
+        return
+    held = {
+        client_id: session.out_bytes + (session.reader.pending_bytes if session.reader is not None else 0)
+        for client_id, session in reactor.node.clients.items()
+    }
+    total = sum(held.values())
+    for client_id in sorted(held, key=lambda client_id: held[client_id], reverse=True):
+        if total <= limit:
+            return
+        total -= held[client_id]
+        client = reactor.clients.get(client_id)
+        if client is not None:
+            reactor.on_event("warning", f"closing client {client_id}, which holds {held[client_id]} bytes (maxmemory-clients)")
+            reactor.close_client(client)
 
 
 def close_idle(reactor: Reactor, now: float) -> None:

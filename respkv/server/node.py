@@ -180,6 +180,8 @@ class Node:
         self._next_sync = now
         self._next_expiry = now + EXPIRY_INTERVAL_S
         self._confirmation = Confirmation(now)
+        self._stopping: tuple[int, float] | None = None
+        """The exit code of a node that is about to stop, and when it stops at the latest."""
         self._unanswered: dict[NodeId, float] = {}
         """Peers of whom nothing was heard since the last frame to them, and when that left."""
         self._burying = False
@@ -198,6 +200,9 @@ class Node:
         turn.number += 1
         self.clock.advance(wall_ms)
         self.dispatcher.overloaded = self.coordinator.waiting_count > self.settings.coordinator_in_flight_max
+        if self.dispatcher.later:
+            self.dispatcher.resumable += self.dispatcher.later
+            self.dispatcher.later = []
         for arrival in arrivals:
             kind = arrival[0]
             if kind == turns.CLIENT_DATA:
@@ -306,6 +311,7 @@ class Node:
         out.events, turn.events = turn.events, []
         out.link_closes, self.topology.mute = self.topology.mute, []
         self._after_log()
+        self._stop_if_quiet()
         wake_at = self._next_wake()
         out.wake_at = wake_at if out.wake_at is None else min(out.wake_at, wake_at)
         self._out = turns.Departures()
@@ -379,7 +385,7 @@ class Node:
             due = machine.next_due()
             if due is not None and due < wake:
                 wake = due
-        if self.dispatcher.resumable:
+        if self.dispatcher.resumable or self.dispatcher.later:
             wake = self._turn.now
         return wake
 
@@ -392,7 +398,16 @@ class Node:
         self._out.saves.append((name, data))
 
     def _stop(self, code: int) -> None:
-        self._out.stop = code
+        """Take no further requests, and stop once those in flight are answered, or after `shutdown-timeout`."""
+        if self._stopping is None:
+            self.admission.is_closed = True
+            self._stopping = (code, self._turn.now + self.settings.shutdown_timeout)
+
+    def _stop_if_quiet(self) -> None:
+        if self._stopping is not None:
+            code, deadline = self._stopping
+            if not self.coordinator.waiting_count or self._turn.now >= deadline:
+                self._out.stop = code
 
     # --- settings
 
@@ -404,6 +419,8 @@ class Node:
         coordinator.speculative_retry_s = settings.speculative_retry / 1000
         self._turn.sync_each_turn = settings.appendfsync == "always"
         self.dispatcher.in_flight_max = settings.client_in_flight_max
+        self.dispatcher.turn_commands_max = settings.turn_commands_max
+        self.coordinator.speculation_ratio = settings.speculative_retry_percent / 100
         self.admission.settings_changed()
         self.hints.bytes_max = settings.max_hints_size
         self.handoff.window_s = float(settings.max_hint_window)

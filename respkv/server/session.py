@@ -69,6 +69,10 @@ class Session(Client):
         if self.backlog:
             self.backlog.extend(commands)
             return
+        if len(commands) > self._dispatcher.turn_commands_max:
+            self.backlog.extend(commands)
+            self.resume()
+            return
         begun = self.run(commands)
         if begun < len(commands):
             self.backlog.extend(commands[begun:])
@@ -283,11 +287,16 @@ class Session(Client):
             self._dispatcher.resumable.append(self)
 
     def resume(self) -> None:
-        """Go on with the commands that had to wait."""
-        backlog = self.backlog
+        """Go on with the commands that had to wait; with more than `turn-commands-max` in the next turn."""
+        backlog, dispatcher = self.backlog, self._dispatcher
+        left = dispatcher.turn_commands_max
         while backlog:
+            if left <= 0:
+                dispatcher.later.append(self)
+                return
             commands = [backlog.popleft() for _ in range(min(RESUMED_AT_ONCE, len(backlog)))]
             begun = self.run(commands)
+            left -= begun
             if begun < len(commands):
                 backlog.extendleft(reversed(commands[begun:]))
                 break
