@@ -1,6 +1,6 @@
 """Ask the whole cluster about its keys, partition by partition, in rounds. Pure.
 
-Rule 1: each partition is asked of one node: the first of its live primaries that lacks nothing, or least, as far as is known.
+Rule 1: each partition is asked of one node: of its primaries that are up and prompt the one that is known to lack least.
 Rule 2: a round asks for no more than a node can look through in a few milliseconds, and ends the turn.
 Rule 3: a position is a partition and a hash in it, and means the same on every node: the next round may ask another one.
 """
@@ -17,6 +17,7 @@ from respkv.errors import NoQuorumError, OverloadedError, QuorumTimeoutError
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from respkv.commands.context import Context
     from respkv.ids import NodeId
@@ -26,6 +27,7 @@ PIECE_ROWS_MAX = 500
 PIECE_BYTES_MAX = 256 * 1024
 """Bytes of keys after which a node ends its part of a round."""
 FAILURES_MAX = 3
+RETRY_S = 0.1
 ALL_SLOTS = -1
 
 
@@ -62,41 +64,25 @@ def partitions_in_scope(context: Context) -> Sequence[int]:
     return range(len(table.first_live))
 
 
-def speakers(context: Context) -> list[NodeId | None]:
-    """For each partition the node that is asked; None where no primary can be."""
-    table = context.coordinator.table
+def speakers(context: Context, *, avoided: AbstractSet[NodeId] = frozenset()) -> list[NodeId | None]:
+    """For each partition the node that is asked; None where no primary can be. Who is to be avoided is asked where there is nobody else."""
+    table, compensation, membership = context.coordinator.table, context.coordinator.compensation, context.membership
     assert table is not None
-    usable = context.coordinator.compensation.usable
-    outstanding = hints_outstanding(
-        (member.node for member in context.ring.members), me=context.me, membership=context.membership, hints=context.hints
-    )
+    members = [member.node for member in context.ring.members]
+    outstanding = hints_outstanding(members, me=context.me, membership=membership, hints=context.hints)
+    prompt = membership.prompt()
+    # After an outage every node may lack something: then one that lacks little is better than the first.
+    rank = {node: (node in avoided, node not in prompt, outstanding.get(node, 0)) for node in members if node in compensation.usable}
     kept = context.cache.get("speakers")
-    if kept is not None and kept[0] is table and kept[1] == outstanding and kept[2] == usable:
-        found: list[NodeId | None] = kept[3]
+    if kept is not None and kept[0] is table and kept[1] == rank:
+        found: list[NodeId | None] = kept[2]
         return found
     found = []
     for partition in range(len(table.first_live)):
-        live = [node for node in table.primaries(partition) if node in usable]
-        # After an outage every node may lack something: then one that lacks little is better than the first.
-        found.append(min(live, key=lambda node: outstanding.get(node, 0)) if live else None)
-    context.cache["speakers"] = (table, outstanding, usable, found)
+        live = [node for node in table.primaries(partition) if node in rank]
+        found.append(min(live, key=rank.__getitem__) if live else None)
+    context.cache["speakers"] = (table, rank, found)
     return found
-
-
-def shares(context: Context, partitions: Iterable[int]) -> dict[NodeId, list[int]]:
-    """Which node is to be asked for which of these partitions."""
-    asked = speakers(context)
-    shared: dict[NodeId, list[int]] = {}
-    silent = 0
-    for partition in partitions:
-        node = asked[partition]
-        if node is None:
-            silent += 1
-        else:
-            shared.setdefault(node, []).append(partition)
-    if silent:
-        raise NoQuorumError(f"no replica of {silent} partitions is up; the answer would be incomplete")
-    return shared
 
 
 def next_turn(context: Context) -> Until:
@@ -107,13 +93,14 @@ def next_turn(context: Context) -> Until:
 class Walk:
     """A command's way through the partitions."""
 
-    __slots__ = ("_bytes", "_bytes_max", "_context", "_failures", "_pattern", "_slot")
+    __slots__ = ("_avoided", "_bytes", "_bytes_max", "_context", "_failures", "_pattern", "_slot")
 
     def __init__(self, context: Context, *, pattern: bytes | None = None, slot: int = ALL_SLOTS) -> None:
         """Look for keys that fit a pattern, or that belong to one slot."""
         self._context = context
         self._pattern = pattern
         self._slot = slot
+        self._avoided: set[NodeId] = set()
         self._failures = 0
         self._bytes = 0
         self._bytes_max = context.settings.client_output_buffer_limit.normal.hard_bytes
@@ -123,14 +110,13 @@ class Walk:
 
         A partition may have no piece yet: ask again.
         """
-        shared = shares(self._context, positions)
         rows = max(1, min(limit, PIECE_ROWS_MAX))
         arguments = {
             node: _encode(ScanRequest([(number, positions[number]) for number in numbers], rows, self._pattern, self._slot))
-            for node, numbers in shared.items()
+            for node, numbers in self._shares(positions).items()
         }
-        answers: dict[NodeId, bytes | None] = yield Ask(list(shared), "scan", arguments)
-        pieces = [piece for node, answer in answers.items() if self._is_answer(node, answer) for piece in _decode_pieces(answer or b"\x90")]
+        answers = yield from self._call("scan", arguments)
+        pieces = [piece for answer in answers.values() for piece in _decode_pieces(answer)]
         self._count(pieces)
         yield next_turn(self._context)
         return sorted(pieces, key=lambda piece: piece.partition)
@@ -140,32 +126,51 @@ class Walk:
         counted: dict[NodeId, tuple[int, list[int]]] = {}
         left = set(partitions)
         while left:
-            shared = shares(self._context, sorted(left))
-            answers: dict[NodeId, bytes | None] = yield Ask(
-                list(shared), "count", {node: _encode(numbers) for node, numbers in shared.items()}
-            )
+            shares = self._shares(sorted(left))
+            answers = yield from self._call("count", {node: _encode(numbers) for node, numbers in shares.items()})
             for node, answer in answers.items():
-                if self._is_answer(node, answer):
-                    count, numbers = counted.get(node, (0, []))
-                    counted[node] = (count + int(answer or b"0"), numbers + shared[node])
-                    left.difference_update(shared[node])
+                count, numbers = counted.get(node, (0, []))
+                counted[node] = (count + int(answer), numbers + shares[node])
+                left.difference_update(shares[node])
         return counted
 
     def random_of(self, node: NodeId, partitions: list[int]) -> Generator[Step, Any, bytes]:
         """Some key of these partitions of a node; nothing if the first place that was looked at holds none."""
-        answers: dict[NodeId, bytes | None] = yield Ask([node], "random", _encode(partitions))
-        answer = answers[node]
-        return answer[1:] if answer is not None and self._is_answer(node, answer) else b""
+        answers = yield from self._call("random", {node: _encode(partitions)})
+        return answers.get(node, b"+")[1:]
 
-    def _is_answer(self, node: NodeId, answer: bytes | None) -> bool:
-        """Whether a node has answered. One that has not, or sees the ring otherwise, is asked again, a few times."""
-        if answer is not None and not answer.startswith(b"-"):
-            return True
-        self._failures += 1
-        if self._failures > FAILURES_MAX:
-            reason = "did not answer in time" if answer is None else f"said {answer[1:].strip().decode('utf-8', 'replace')}"
-            raise QuorumTimeoutError(f"node {node[:8]} {reason}; nothing was done")
-        return False
+    def _shares(self, partitions: Iterable[int]) -> dict[NodeId, list[int]]:
+        """Which node is to be asked for which of these partitions."""
+        asked = speakers(self._context, avoided=self._avoided)
+        shares: dict[NodeId, list[int]] = {}
+        silent = 0
+        for partition in partitions:
+            node = asked[partition]
+            if node is None:
+                silent += 1
+            else:
+                shares.setdefault(node, []).append(partition)
+        if silent:
+            raise NoQuorumError(f"no replica of {silent} partitions is up; the answer would be incomplete")
+        return shares
+
+    def _call(self, name: str, arguments: Mapping[NodeId, bytes]) -> Generator[Step, Any, dict[NodeId, bytes]]:
+        """Ask nodes. Who does not answer, or sees the ring otherwise, is not in the result, and others are asked next time."""
+        answers: dict[NodeId, bytes | None] = yield Ask(list(arguments), name, arguments)
+        good = {node: answer for node, answer in answers.items() if answer is not None and not answer.startswith(b"-")}
+        failed = answers.keys() - good.keys()
+        if failed:
+            self._avoided |= failed
+            self._failures += 1
+            if self._failures > FAILURES_MAX:
+                node = min(failed)
+                answer = answers[node]
+                reason = "did not answer in time" if answer is None else f"said {answer[1:].strip().decode('utf-8', 'replace')}"
+                raise QuorumTimeoutError(f"node {node[:8]} {reason}")
+            if None not in answers.values():
+                # They were asked too early: their view of the ring is a moment behind, or ours is.
+                yield Until(lambda: False, self._context.turn.now + RETRY_S)
+        return good
 
     def _count(self, pieces: list[Piece]) -> None:
         self._bytes += sum(len(key) + 16 for piece in pieces for key in piece.keys)

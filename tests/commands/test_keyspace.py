@@ -196,3 +196,30 @@ def test_a_reply_that_no_client_may_have_is_refused() -> None:
     world = World(1, client_output_buffer_limit="normal 1000 0 0")
     fill(world, 100)
     assert str(world.client()("KEYS", "*")).startswith("BUSY the reply would be longer")
+
+
+def test_a_node_that_is_silent_costs_one_timeout_and_others_are_asked() -> None:
+    world = World(5, request_timeout="300")
+    names = fill(world, 100)
+    client = world.client(0)
+    # Stopped, and nobody has noticed.
+    world.processes[3].is_alive = False
+    before = world.now
+    assert client("DBSIZE") == 100
+    assert 0.29 < world.now - before < 0.7
+    assert sorted(client("KEYS", "*")) == sorted(names)
+    assert client("RANDOMKEY") in names
+
+
+def test_a_node_that_does_not_hold_what_it_is_asked_for_is_asked_again_later() -> None:
+    world = World(3, replication_factor="3")
+    fill(world, 50)
+    victim = world.processes[1].node
+    victim.topology.rebuilding = True
+    assert world.client(0)("DBSIZE") == 50
+    only = World(1)
+    fill(only, 5)
+    only.processes[0].node.replica.holds = [False] * 64
+    client = only.client()
+    reply = client("KEYS", "*")
+    assert str(reply) == f"TIMEOUT node {only.addresses[0].node[:8]} said ERR it holds not all of these partitions"
