@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from respkv.simulation.scenario import Scenario
 
 SETTLE_S = 20.0
+NEWS_S = 2.5
+"""Until every node has heard that every other one is complete."""
 DRAIN_S = 25.0
 REST_S = 60.0
 READ_S = 1.0
@@ -67,6 +69,7 @@ def _play(world: World) -> list[str]:
     world.start()
     if not _wait(world, SETTLE_S):
         return [f"the cluster did not come up within {SETTLE_S} s: {world.unrest()}"]
+    schedule.run_until(schedule.now + NEWS_S)
     workload = Workload(random.Random(world.rng.random()), keys=scenario.keys, flushes=scenario.flushes, rules=scenario.rules)
     clients = [Client(world, workload, random.Random(world.rng.random()), think_s=scenario.think_s) for _ in range(scenario.clients)]
     for client in clients:
@@ -83,15 +86,17 @@ def _play(world: World) -> list[str]:
     _drain(world, clients)
     if not _wait(world, REST_S):
         return [f"not at rest {REST_S} s after everything was healed: {world.unrest()}", *world.problems]
+    schedule.run_until(schedule.now + NEWS_S)
     if scenario.may_differ:
-        _read_everything(world)
+        world.problems += _read_everything(world)
     schedule.run_until(schedule.now + last_expiry_s(world))
     return check_all(world) + check_surveys(world)
 
 
-def _read_everything(world: World) -> None:
+def _read_everything(world: World) -> list[str]:
     """Read every key from all its replicas: read repair brings together what died with the only node that knew of it."""
     n, _, w, _, pw = world.scenario.quorums
+    problems: list[str] = []
     keys: dict[int, list[bytes]] = {}
     for key in all_keys(world):
         keys.setdefault(world.primaries(key)[0].index, []).append(key)
@@ -104,9 +109,16 @@ def _read_everything(world: World) -> None:
         session = process.node.clients[reader.connection.client_id]
         session.quorum = Quorums(n, n, w, 0, pw)
         session.settle()
-        reader.ask(*([b"GET", key] for key in owned))
+        replies = reader.ask(*([b"GET", key] for key in owned))
+        problems += [f"n{index} at rest: GET {key!r} {reply!r}" for key, reply in zip(owned, replies, strict=True) if is_error(reply)]
         reader.connection.close()
     world.schedule.run_until(world.schedule.now + READ_S)
+    return problems
+
+
+def is_error(reply: object) -> bool:
+    """Whether a reply to GET is one: counters and appended values are strings like all others."""
+    return reply is not None and not isinstance(reply, bytes)
 
 
 def _drain(world: World, clients: list[Client]) -> None:

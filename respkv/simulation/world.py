@@ -134,6 +134,10 @@ class World:
                 return f"n{process.index} has requests in flight"
         return ""
 
+    def is_whole(self) -> bool:
+        """Whether every node runs and has all its data."""
+        return all(process.node is not None and not process.node.rebuild.needed for process in self.processes)
+
     def primaries(self, key: bytes) -> list[Process]:
         """The processes that hold a key, in the order of its preference list."""
         partition = key_slot(key) * self.scenario.ring_size >> 14
