@@ -147,8 +147,8 @@ OBSERVATION = Group(
             minimum=-1,
             maximum=INT64_MAX,
             unit="microseconds",
-            help="Commands that take longer are kept in SLOWLOG. As in Redis this is the time spent on the command itself, without "
-            "waiting for other nodes. 0 keeps every command, -1 none. Lower it to see more.",
+            help="Commands whose clients wait longer are kept in SLOWLOG. Unlike in Redis, waiting for other nodes is part of it. "
+            "0 keeps every command but plain GET and SET, which are not timed one by one; -1 keeps none. Lower it to see more.",
         ),
         Directive(
             name="slowlog-max-len",
