@@ -61,6 +61,7 @@ class Client:
         "readonly",
         "reply_mode",
         "resp",
+        "setting",
         "silent",
         "total_commands",
         "transaction",
@@ -107,6 +108,8 @@ class Client:
         self.backlog: deque[list[bytes]] = deque()
         self.reading: set[bytes] = set()
         self.mutating: set[bytes] = set()
+        self.setting: set[bytes] = set()
+        """Keys of plain SETs on their way that are merged into this node's own copy: only a blind write may pass them."""
         self.out: list[bytes] = []
         self.out_bytes = 0
         """Reply bytes that the shell could not send yet."""

@@ -128,8 +128,7 @@ class Coordinator:
         conn.last = batch
         if batch.instant:
             return OK
-        if not route.local_read:
-            conn.mutating.add(key)
+        (conn.setting if route.local_read else conn.mutating).add(key)
         conn.pending.append(batch.cell)
         if batch.last_conn is not conn:
             batch.last_conn = conn

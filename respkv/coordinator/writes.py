@@ -5,7 +5,7 @@ Rule: a record is merged and on its way to the log before anything about it is s
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -16,7 +16,6 @@ from respkv.transport import frames
 from respkv.versions.records import ABSENT, newest_stamp_of, restamped, stamp_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
 
     from respkv.config.quorums import Quorums
     from respkv.coordinator.coordinator import Coordinator
@@ -40,12 +39,6 @@ class Writes:
         self._in_flight: dict[int, WriteBatch] = {}
         self._parts: dict[int, WriteBatch] = {}
         """Those of them that are a fallback's share of an earlier batch."""
-
-    def concerns(self, conn: Any, keys: Sequence[bytes]) -> bool:
-        """Whether a plain SET of a connection to one of these keys is not acknowledged yet."""
-        return any(
-            conn in batch.conns and not set(keys).isdisjoint(batch.items[::2]) for batch in (*self._opened, *self._in_flight.values())
-        )
 
     def __len__(self) -> int:
         """Batches that wait for acknowledgements."""

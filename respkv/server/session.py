@@ -27,7 +27,7 @@ RESUMED_AT_ONCE = 64
 class Session(Client):
     """A client and what it waits for."""
 
-    __slots__ = ("_barrier", "_dispatcher", "_has_set", "_touched", "reader", "subject")
+    __slots__ = ("_barrier", "_dispatcher", "_touched", "reader", "subject")
 
     def __init__(self, client_id: int, *, dispatcher: Dispatcher, reader: RequestReader | None, address: str, local_address: str) -> None:
         """`reader` is None where commands come parsed."""
@@ -36,7 +36,6 @@ class Session(Client):
         self.reader = reader
         self._touched = False
         self._barrier = False
-        self._has_set = False
         """Whether a plain SET may be among what is pending."""
         self.subject: Client = self
         """Which client the commands speak of and change."""
@@ -98,7 +97,7 @@ class Session(Client):
                 is_set = command is set_command
                 if len(arguments) == (3 if is_set else 2) and (in_memory or is_ready(arguments[1])):
                     key = arguments[1]
-                    if pending and (key in self.mutating or (is_set and key in self.reading)):
+                    if pending and (key in self.mutating or key in (self.reading if is_set else self.setting)):
                         break
                     try:
                         if is_set:
@@ -116,7 +115,6 @@ class Session(Client):
                             out.append(reply)
                     position += 1
                     continue
-            self._has_set |= sets > 0
             if not self._begin(command or find(arguments[0]), arguments):
                 break
             position += 1
@@ -130,7 +128,6 @@ class Session(Client):
         """Remember what took the short way; `last` is the last command of all."""
         dispatcher = self._dispatcher
         dispatcher.count_plain(sets, gets)
-        self._has_set |= sets > 0
         if last is dispatcher.set_command or last is dispatcher.get_command:
             self.last_command = last.shown_name
 
@@ -227,12 +224,13 @@ class Session(Client):
     def _must_wait(self, command: Command, arguments: list[bytes], keys: list[bytes]) -> bool:
         if not keys:
             return command.waits or "fast" not in command.flags
-        # What looks at a key at its primary must find there what this connection has set before.
-        if self._has_set and command.where_of(arguments) is not Where.HERE and self._dispatcher.coordinator.writes.concerns(self, keys):
+        if not self.mutating.isdisjoint(keys):
             return True
-        if command.is_write:
-            return not (self.mutating.isdisjoint(keys) and self.reading.isdisjoint(keys))
-        return not self.mutating.isdisjoint(keys)
+        is_blind = command.is_write and command.where_of(arguments) is Where.HERE
+        if not is_blind and not self.setting.isdisjoint(keys):
+            # What this connection has set before must be found by whoever looks: other replicas may hold a version that still wins over it.
+            return True
+        return command.is_write and not self.reading.isdisjoint(keys)
 
     def _carry_out(self, command: Command, arguments: list[bytes], keys: list[bytes]) -> None:
         dispatcher = self._dispatcher
@@ -278,11 +276,13 @@ class Session(Client):
             self._touched = True
             self._dispatcher.touched.append(self)
         if not pending:
-            self._barrier = self._has_set = False
+            self._barrier = False
             if self.reading:
                 self.reading.clear()
             if self.mutating:
                 self.mutating.clear()
+            if self.setting:
+                self.setting.clear()
         if self.backlog:
             self._dispatcher.resumable.append(self)
 
