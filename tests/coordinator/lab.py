@@ -109,6 +109,7 @@ class Connection:
         self._lab = lab
         self.pending: deque[list[Any]] = deque()
         self.mutating: set[bytes] = set()
+        self.setting: set[bytes] = set()
         self.reading: set[bytes] = set()
         self.last: Any = None
 
