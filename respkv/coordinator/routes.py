@@ -29,6 +29,8 @@ class View:
     """Nodes that store, but whose acknowledgements and answers do not count."""
     stale: frozenset[NodeId] = frozenset()
     """Nodes for which hints are outstanding: read last."""
+    forgotten: frozenset[NodeId] = frozenset()
+    """Nodes that have been away for longer than `max-hint-window`: nobody stands in for them any more."""
     sloppy: bool = True
     handoff: bool = True
 
@@ -70,7 +72,7 @@ class Route:
         owners_of: dict[NodeId, tuple[NodeId, ...]] = {}
         spare = [node for node in fallbacks if node in view.usable and node not in view.rebuilding] if view.sloppy else []
         for owner in primaries:
-            if owner in up or not view.handoff:
+            if owner in up or owner in view.forgotten or not view.handoff:
                 continue
             if spare:
                 owners_of[spare.pop(0)] = (owner,)

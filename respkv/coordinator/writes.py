@@ -16,7 +16,6 @@ from respkv.transport import frames
 from respkv.versions.records import ABSENT, newest_stamp_of, restamped, stamp_of
 
 if TYPE_CHECKING:
-
     from respkv.config.quorums import Quorums
     from respkv.coordinator.coordinator import Coordinator
     from respkv.coordinator.routes import Route

@@ -60,13 +60,11 @@ class Handoff:
         "_parking",
         "_store",
         "_turn",
-        "_unreachable_since",
         "batches_total",
         "latency_target_s",
         "rate_max",
         "rate_min",
         "usable",
-        "window_s",
     )
 
     def __init__(self, *, turn: Turn, store: Store, hints: HintBook, parking: Parking, is_replica: Callable[[int], bool]) -> None:
@@ -77,31 +75,22 @@ class Handoff:
         self._parking = parking
         self._is_replica = is_replica
         self._flows: dict[NodeId, _Flow] = {}
-        self._unreachable_since: dict[NodeId, float] = {}
         self.usable: frozenset[NodeId] = frozenset()
         self.rate_min = 1e6
         self.rate_max = 64e6
         self.latency_target_s = 0.02
-        self.window_s = 10800.0
         self.batches_total = 0
 
     def tick(self) -> None:
         """Send what may be sent now."""
         rows = self._hints.rows
-        if self._unreachable_since:
-            self._unreachable_since = {owner: since for owner, since in self._unreachable_since.items() if owner in rows}
         if not rows:
             self._flows.clear()
             return
         now = self._turn.now
         for owner in list(self._hints.rows):
             if owner not in self.usable:
-                since = self._unreachable_since.setdefault(owner, now)
-                if now - since > self.window_s:
-                    self._hints.closed.add(owner)
                 continue
-            self._unreachable_since.pop(owner, None)
-            self._hints.closed.discard(owner)
             flow = self._flows.get(owner)
             if flow is None:
                 flow = self._flows[owner] = _Flow(self.rate_min)

@@ -53,6 +53,8 @@ class RequestReader:
         "error",
         "inline_bytes_max",
         "pending_bytes",
+        "unauthenticated_bulk_bytes_max",
+        "unauthenticated_count_max",
     )
 
     def __init__(
@@ -73,6 +75,10 @@ class RequestReader:
         """How long a line may grow before its end must have come."""
         self.arguments_max = arguments_max
         """The most arguments of a command; never below 1024, up to which `pipeline` does not ask."""
+        self.unauthenticated_count_max = _UNAUTHENTICATED_COUNT_MAX
+        """The most arguments of a command of a stranger."""
+        self.unauthenticated_bulk_bytes_max = _UNAUTHENTICATED_BULK_BYTES_MAX
+        """The longest argument of a stranger."""
         self.error: ProtocolError | None = None
         """Set once and for all: answer the commands, then this, then close. Nothing more is read."""
         self.cross_protocol = False
@@ -219,7 +225,7 @@ class RequestReader:
             if count is None or count > self.arguments_max:
                 self._fail("invalid multibulk length")
                 return position
-        if count > _UNAUTHENTICATED_COUNT_MAX and not self._authenticated:
+        if count > self.unauthenticated_count_max and not self._authenticated:
             self.awaits_authentication = True
             return position
         if count > 0:  # zero and less are passed over, as in Redis
@@ -271,7 +277,7 @@ class RequestReader:
         if size is None or not 0 <= size <= self.bulk_bytes_max:
             self._fail("invalid bulk length")
             return -1
-        if size > _UNAUTHENTICATED_BULK_BYTES_MAX and not self._authenticated:
+        if size > self.unauthenticated_bulk_bytes_max and not self._authenticated:
             self.awaits_authentication = True
             return -1
         return size

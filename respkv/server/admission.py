@@ -71,6 +71,8 @@ class Admission:
     def _limit(self, reader: RequestReader) -> None:
         reader.bulk_bytes_max = max(self._settings.proto_max_bulk_len, BULK_BYTES_MIN)
         reader.arguments_max = max(self._settings.proto_max_multibulk_len, ARGUMENTS_MIN)
+        reader.unauthenticated_count_max = self._settings.unauthenticated_multibulk_max
+        reader.unauthenticated_bulk_bytes_max = self._settings.unauthenticated_bulk_max
 
     def settings_changed(self) -> None:
         """Hold those who are here to the new limits."""

@@ -15,6 +15,7 @@ import signal
 import socket
 import sys
 import time
+import traceback
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,6 +81,9 @@ def run_server(arguments: list[str]) -> int:
     except StorageError as error:
         journal.write("warning", f"the disk failed, stopping without a retry: {error}")
         return EXIT_DISK
+    except Exception:
+        journal.write("warning", f"a bug, stopping: {traceback.format_exc()}")
+        return EXIT_BUG
     finally:
         journal.close()
 

@@ -87,9 +87,7 @@ class Node:
         self.settings = settings
         turn = self._turn = Turn()
         turn.now, turn.wall_ms = now, wall_ms
-        self.store = store
-        self.hints = hints
-        self.clock = clock
+        self.store, self.hints, self.clock = store, hints, clock
         clock.advance(wall_ms)
         self._out = turns.Departures()
         self.parking = Parking(store)
@@ -110,54 +108,31 @@ class Node:
             clock=clock,
             ring=ring,
             value=value,
-            save=lambda name, data: self._out.saves.append((name, data)),
+            save=self._save,
         )
+        self._begin_work(actor=actor, rng=rng, facts=facts if facts is not None else {})
+
+    def _begin_work(self, *, actor: bytes, rng: random.Random, facts: dict[str, Any]) -> None:
+        """What stands on the machines of data and membership: routes, commands, clients, and the timers of all."""
+        turn = self._turn
         self.topology = Topology(
             turn=turn,
-            settings=settings,
+            settings=self.settings,
             membership=self.membership,
             cluster=self.cluster,
             coordinator=self.coordinator,
             operations=self.operations,
             replica=self.replica,
             handoff=self.handoff,
-            hints=hints,
+            hints=self.hints,
         )
         self.statistics = NodeStatistics()
         self.clients: dict[int, Session] = {}
-        self.context = Context(
-            me=me,
-            settings=settings,
-            coordinator=self.coordinator,
-            operations=self.operations,
-            store=store,
-            clock=clock,
-            hints=hints,
-            membership=self.membership,
-            turn=turn,
-            ring=ring,
-            actor=actor,
-            rng=rng,
-            started_wall_ms=wall_ms,
-            started=now,
-            clients=self.clients,
-            statistics=self.statistics,
-            slowlog=deque(),
-            facts=facts if facts is not None else {},
-            cluster_value=lambda: self.cluster.value,
-            change=self.cluster.change,
-            flush_all=self.cluster.flush_all,
-            close_client=self._close_client,
-            run_transaction=self._run_transaction,
-            stop=self._stop,
-            save_file=self._save,
-            replica=self.replica,
-            handoff=self.handoff,
-        )
+        self.context = self._context(actor=actor, rng=rng, facts=facts)
         self.dispatcher: Dispatcher = Dispatcher(self.context)
         self.dispatcher.begin_transaction = partial(begin_transaction, self.dispatcher)
         self.admission = Admission(
-            settings=settings, dispatcher=self.dispatcher, statistics=self.statistics, turn=turn, clients=self.clients
+            settings=self.settings, dispatcher=self.dispatcher, statistics=self.statistics, turn=turn, clients=self.clients
         )
         self.rows = RowReader(self)
         self.pulse = Pulse(self)
@@ -166,7 +141,7 @@ class Node:
         self.dispatcher.calls |= self.calls.table()
         self.peers = Peers(
             turn=turn,
-            clock=clock,
+            clock=self.clock,
             membership=self.membership,
             coordinator=self.coordinator,
             operations=self.operations,
@@ -177,9 +152,9 @@ class Node:
         self._freeze_number = 0
         self._log_bytes_since_freeze = 0
         self._unsynced = False
-        self._next_sync = now
-        self._next_expiry = now + EXPIRY_INTERVAL_S
-        self._confirmation = Confirmation(now)
+        self._next_sync = turn.now
+        self._next_expiry = turn.now + EXPIRY_INTERVAL_S
+        self._confirmation = Confirmation(turn.now)
         self._stopping: tuple[int, float] | None = None
         """The exit code of a node that is about to stop, and when it stops at the latest."""
         self._unanswered: dict[NodeId, float] = {}
@@ -190,6 +165,38 @@ class Node:
         self.cluster.on_change = self._on_cluster_change
         self.cluster.live_peers = lambda: sorted(self.topology.usable())
         self._on_cluster_change()
+
+    def _context(self, *, actor: bytes, rng: random.Random, facts: dict[str, Any]) -> Context:
+        """What handlers may use."""
+        return Context(
+            me=self.me,
+            settings=self.settings,
+            coordinator=self.coordinator,
+            operations=self.operations,
+            store=self.store,
+            clock=self.clock,
+            hints=self.hints,
+            membership=self.membership,
+            turn=self._turn,
+            ring=self.cluster.ring,
+            actor=actor,
+            rng=rng,
+            started_wall_ms=self._turn.wall_ms,
+            started=self._turn.now,
+            clients=self.clients,
+            statistics=self.statistics,
+            slowlog=deque(),
+            facts=facts,
+            cluster_value=lambda: self.cluster.value,
+            change=self.cluster.change,
+            flush_all=self.cluster.flush_all,
+            close_client=self._close_client,
+            run_transaction=self._run_transaction,
+            stop=self._stop,
+            save_file=self._save,
+            replica=self.replica,
+            handoff=self.handoff,
+        )
 
     # --- a turn
 
@@ -423,7 +430,6 @@ class Node:
         self.coordinator.speculation_ratio = settings.speculative_retry_percent / 100
         self.admission.settings_changed()
         self.hints.bytes_max = settings.max_hints_size
-        self.handoff.window_s = float(settings.max_hint_window)
         self.handoff.rate_min = float(settings.handoff_rate_min)
         self.handoff.rate_max = float(settings.handoff_rate_max)
         self.handoff.latency_target_s = settings.handoff_latency_target / 1000

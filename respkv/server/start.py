@@ -46,6 +46,10 @@ def _founding_members(settings: Settings, me: Founder) -> list[Founder]:
             "add it, or set cluster-announce-ip, cluster-announce-port and cluster-announce-bus-port to what the list says"
         )
         raise ConfigurationError(msg)
+    listed = next(founder for founder in found if founder.node_id == me.node_id)
+    if settings.availability_zone and settings.availability_zone != listed.zone:
+        msg = f"availability-zone is {settings.availability_zone!r}, but cluster-nodes puts this node into zone {listed.zone!r}"
+        raise ConfigurationError(msg)
     return found
 
 

@@ -61,6 +61,7 @@ class Topology:
         """Whether this node itself lacks data that it may have acknowledged: it stores, and counts for nothing."""
         self.redraw_due = True
         self._drawn_at = turn.now
+        self._away_since: dict[NodeId, float] = {}
         self._view: View | None = None
         self._conflicts: frozenset[NodeId] = frozenset()
 
@@ -113,6 +114,7 @@ class Topology:
         """What this node believes of the others now."""
         membership, me = self._membership, self._cluster.me
         usable = self.usable()
+        self._hints.closed = self._forgotten(usable)
         rebuilding = {node for node in usable if node != me and membership.application_value(node, "rebuilding")}
         if self.rebuilding:
             rebuilding.add(me)
@@ -120,10 +122,18 @@ class Topology:
             me=me,
             usable=usable,
             rebuilding=frozenset(rebuilding),
+            forgotten=frozenset(self._hints.closed),
             stale=self._lagging() | (usable - membership.prompt() - {me}),
             sloppy=effective_sloppy(self._cluster.value),
             handoff=self._settings.hinted_handoff,
         )
+
+    def _forgotten(self, usable: frozenset[NodeId]) -> set[NodeId]:
+        """Members that have been away, as far as this process knows, for longer than `max-hint-window`."""
+        now, window_s = self._turn.now, self._settings.max_hint_window
+        away = {member.node for member in self._cluster.ring.members} - usable
+        self._away_since = {node: self._away_since.get(node, now) for node in away}
+        return {node for node, since in self._away_since.items() if now - since > window_s}
 
     def _lagging(self) -> frozenset[NodeId]:
         """Nodes that lack writes, as far as this node and those that it hears hold hints for them."""
