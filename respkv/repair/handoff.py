@@ -88,7 +88,7 @@ class Handoff:
             self._flows.clear()
             return
         now = self._turn.now
-        for owner in list(self._hints.rows):
+        for owner in list(rows):
             if owner not in self.usable:
                 continue
             flow = self._flows.get(owner)
