@@ -119,11 +119,7 @@ def getdel(request: Request) -> Steps:
     return bulk(value, request.resp)
 
 
-def _where_getex(arguments: list[bytes]) -> Where:
-    return Where.PRIMARY if len(arguments) > 2 else Where.HERE
-
-
-@command("GETEX", arity=-2, flags="write fast", keys=FIRST, group="string", since="6.2.0", complexity="O(1)", where=_where_getex)
+@command("GETEX", arity=-2, flags="write fast", keys=FIRST, group="string", since="6.2.0", complexity="O(1)", where=Where.PRIMARY)
 def getex(request: Request) -> Steps:
     """Returns the string value of a key after setting its expiration time."""
     return _get_and_expire(request, parse_options(request.args[2:], bare=b"PERSIST"))
@@ -191,7 +187,11 @@ def _set_all(request: Request, reply: bytes) -> Steps:
     where=Where.PRIMARY,
 )
 def msetnx(request: Request) -> Steps:
-    """Modifies the string values of one or more keys only when all keys don't exist."""
+    """Modifies the string values of one or more keys only when all keys don't exist.
+
+    It excludes other commands that look at its keys on the first key's primary only: give the keys a hash tag
+    in common where two of these must never both win.
+    """
     check_pairs(request)
     return _set_all_absent(request)
 

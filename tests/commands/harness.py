@@ -1,4 +1,7 @@
-"""Nodes in memory under a virtual clock: what one of them sends, the others receive a moment later. No sockets, no disk."""
+"""Nodes in memory under a virtual clock: what one of them sends, the others receive a moment later. No sockets, no disk.
+
+Their tables are dictionaries, and hold what `World.cool` moves there.
+"""
 
 from __future__ import annotations
 
@@ -54,6 +57,7 @@ class World:
         self._mail: list[list[turns.Arrival]] = [[] for _ in range(count)]
         self._frame_due: defaultdict[tuple[int, int], float] = defaultdict(float)
         self._wakes = [0.0] * count
+        self.tables: list[dict[tuple[int, bytes], bytes]] = [{} for _ in range(count)]
         self._client_ids = itertools.count(1)
         self.output: dict[int, bytearray] = {}
         self.closed: set[int] = set()
@@ -132,6 +136,19 @@ class World:
         """Set the wall clock of all nodes."""
         self.epoch_ms += wall_ms - self.wall_ms
 
+    def cool(self) -> None:
+        """Move what all nodes hold to their tables and out of memory, but for what somebody waits for. Needs `maxmemory`."""
+        for node, tables in zip(self.nodes, self.tables, strict=True):
+            store = node.store
+            assert store.bounded
+            freeze = store.freeze(1 << 20, [])
+            for batch in freeze.batches():
+                for partition, key, record in batch:
+                    assert record is not None
+                    tables[partition, key] = record
+            store.flushed(freeze.number)
+            store.evict(0, keep=node.parking.keys, partitions_max=RING_SIZE)
+
     @property
     def wall_ms(self) -> int:
         """Unix milliseconds, as a node without skew sees them."""
@@ -159,6 +176,11 @@ class World:
             self._at(self.now + 0.001, lambda: self.arrive(index, (turns.LOG_DURABLE, departures.sync)))
         for name, _ in departures.saves:
             self._at(self.now + 0.001, lambda name=name: self.arrive(index, (turns.SAVED, name)))  # type: ignore[misc]
+        for token, places in departures.loads:
+            found = [self.tables[index].get(place) for place in places]
+            self._at(
+                self.now + self.rng.uniform(0, 0.005), lambda token=token, found=found: self.arrive(index, (turns.LOADED, token, found))
+            )  # type: ignore[misc]
         for peer, frame in departures.frames + departures.control:
             self._send(index, self._index_of[peer], frame)
         for client_id, replies in departures.replies:

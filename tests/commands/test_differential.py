@@ -139,6 +139,21 @@ def is_comparable(command: Command) -> bool:
     return command[0].upper() not in {b"CLIENT", b"SELECT"} or len(command) == 1
 
 
+@pytest.mark.parametrize("nodes", [1, 3])
+@given(packets=packets, coolings=st.lists(st.booleans(), min_size=12, max_size=12))
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+def test_keys_that_are_not_in_memory_are_no_different(stock: Path, nodes: int, packets: list[list[Command]], coolings: list[bool]) -> None:
+    prefix = b"%d:" % next(_examples)
+    world = World(nodes, epoch_ms=time.time_ns() // 1_000_000, maxmemory="1gb")
+    ours = world.connect()
+    with StockConnection(stock) as theirs:
+        for packet, is_cooled in zip(packets, coolings, strict=False):
+            if is_cooled:
+                world.cool()
+            sent = [with_prefix(command, prefix) for command in packet if is_comparable(command)]
+            assert differences(sent, ours.ask(*sent), theirs.ask(*sent)) == []
+
+
 @given(packets=packets, protocol=st.sampled_from([2, 3]), index=st.integers(0, 4))
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_any_sequence_is_answered_as_redis_does(stock: Path, world: World, packets: list[list[Command]], protocol: int, index: int) -> None:

@@ -78,7 +78,7 @@ def test_names_are_found_in_any_case() -> None:
         ("SET k v EX 10 KeepTTL", Where.PRIMARY),
         ("SET k NX", Where.HERE),
         ("SET k v get", Where.PRIMARY),
-        ("GETEX k", Where.HERE),
+        ("GETEX k", Where.PRIMARY),
         ("GETEX k PERSIST", Where.PRIMARY),
         ("DEL k", Where.PRIMARY),
         ("DEL k l", Where.EACH_PRIMARY),
