@@ -59,8 +59,8 @@ def server() -> None:
     as an option, as redis-server takes them, and then wins over the file: `respkv server my.conf --port 7001
     --maxmemory 1gb`. The directives, their units and their defaults are explained in conf/respkv.conf.
 
-    SIGTERM and SIGINT shut the node down cleanly. Exit code 0: it was told to stop; 1: it could not
-    start, or could not go on (the last line that it logged says why).
+    SIGTERM and SIGINT shut the node down cleanly. Exit code 0: it was told to stop; 1: it could not start (configuration,
+    ports, directory in use); 2: the disk failed; 3: durable data is damaged and no other node has a copy; 70: a bug.
     """
     raise AssertionError("`entry` runs the server before typer is imported")
 

@@ -105,7 +105,7 @@ class DirectoryLock:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             os.close(self._descriptor)
-            raise ConfigurationError(f"{directory} is in use by another process ({error})") from error
+            raise ConfigurationError(f"{directory} is in use by another process") from error
 
     def close(self) -> None:
         """Let go of the directory."""
