@@ -50,7 +50,7 @@ def explained(address: Address) -> Iterator[None]:
     try:
         yield
     except redis.AuthenticationError as error:
-        _give_up(f"{address} refused the password: {str(error).rstrip(".")}. Give it with -a, or in REDISCLI_AUTH.")
+        _give_up(f"{address} refused the password: {str(error).rstrip('.')}. Give it with -a, or in REDISCLI_AUTH.")
     except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
         _give_up(f"no answer from {address}: {error}")
     except redis.ResponseError as error:
