@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from respkv.server.session import Session
 
 Cell = list[Any]
+OVERLOADED = "too many requests wait for their quorum (coordinator-in-flight-max); nothing was done"
 
 
 class PassedOn(msgspec.Struct, array_like=True):
@@ -59,9 +60,8 @@ class Dispatcher:
 
     def start(self, command: Command, request: Request, keys: list[bytes], waiter: Session) -> bytes | Cell | None:
         """Run a command. Returns its reply, or a cell that its reply will come into; `waiter` hears when. Raises ClientError."""
-        if self.overloaded and keys:
-            msg = "too many requests wait for their quorum (coordinator-in-flight-max); nothing was done"
-            raise OverloadedError(msg)
+        if self.overloaded and keys and not waiter.is_admitted:
+            raise OverloadedError(OVERLOADED)
         where = command.where_of(request.args)
         if where is Where.EACH_PRIMARY:
             return self.run(command, request, self._on_each_primary(request, keys), waiter)
@@ -173,6 +173,8 @@ class Dispatcher:
 
         The quorum of all their keys is checked first: then either all are begun, or none.
         """
+        if self.overloaded:
+            raise OverloadedError(OVERLOADED)
         lines = [(command, arguments, command.keys.of(arguments)) for command, arguments in queued]
         writing = [key for command, _, keys in lines if command.is_write for key in keys]
         reading = [key for command, line, keys in lines if not command.is_write or command.where_of(line) is not Where.HERE for key in keys]

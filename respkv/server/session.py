@@ -27,6 +27,9 @@ RESUMED_AT_ONCE = 64
 class Session(Client):
     """A client and what it waits for."""
 
+    is_admitted = False
+    """Whether its commands were let in all together: they are refused no more, however much waits for quorums."""
+
     __slots__ = ("_barrier", "_dispatcher", "_touched", "reader", "subject")
 
     def __init__(self, client_id: int, *, dispatcher: Dispatcher, reader: RequestReader | None, address: str, local_address: str) -> None:

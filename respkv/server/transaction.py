@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 class Transaction(Session):
     """What a client's EXEC runs, in the client's name."""
 
+    is_admitted = True
     __slots__ = ("_not_begun", "_silent", "cell")
 
     def __init__(self, dispatcher: Dispatcher, client: Client, count: int) -> None:
