@@ -75,16 +75,16 @@ def client_setname(request: Request) -> bytes:
 @command("CLIENT|SETINFO", arity=4, flags=_FLAGS, group="connection", since="7.2.0", complexity="O(1)")
 def client_setinfo(request: Request) -> bytes:
     """Sets information specific to the client or connection."""
-    client, (attribute, text) = request.connection, request.args[2:]
-    match attribute.lower():
-        case b"lib-name":
-            _check_printable(text, "lib-name")
-            client.lib_name = text
-        case b"lib-ver":
-            _check_printable(text, "lib-ver")
-            client.lib_version = text
-        case _:
-            raise ClientError(f"Unrecognized option '{attribute.decode('utf-8', 'surrogateescape')}'")
+    client, (option, text) = request.connection, request.args[2:]
+    shown = option.decode("utf-8", "surrogateescape")
+    if option.lower() not in {b"lib-name", b"lib-ver"}:
+        raise ClientError(f"Unrecognized option '{shown}'")
+    if not _is_printable(text):
+        raise ClientError(f"{shown} cannot contain spaces, newlines or special characters.")
+    if option.lower() == b"lib-name":
+        client.lib_name = text
+    else:
+        client.lib_version = text
     return OK
 
 
@@ -310,11 +310,6 @@ def check_name(name: bytes) -> None:
     if not _is_printable(name):
         msg = "Client names cannot contain spaces, newlines or special characters."
         raise ClientError(msg)
-
-
-def _check_printable(text: bytes, attribute: str) -> None:
-    if not _is_printable(text):
-        raise ClientError(f"{attribute} cannot contain spaces, newlines or special characters.")
 
 
 def _is_printable(text: bytes) -> bool:
