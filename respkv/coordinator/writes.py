@@ -51,6 +51,15 @@ class Writes:
             return batch.turn
         return None
 
+    def unconfirmed(self) -> list[tuple[int, bytes]]:
+        """Log records of what earlier turns wrote into this node's own copy and is not confirmed yet."""
+        number = self._coordinator.turn.number
+        return [
+            (LOG_WRITES, _encode(batch.items))
+            for batch in (*self._in_flight.values(), *self._parts.values())
+            if batch.items and batch.route.local_write and batch.turn < number
+        ]
+
     def check(self, route: Route, quorum: Quorums) -> None:
         """Raise NoQuorumError unless the partitions of a route can be written now."""
         if self._coordinator.writes_disabled and route.local_write:

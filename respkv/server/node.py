@@ -155,6 +155,7 @@ class Node:
         self._next_sync = turn.now
         self._next_expiry = turn.now + EXPIRY_INTERVAL_S
         self._confirmation = Confirmation(turn.now)
+        self._log_unconfirmed = False
         self._stopping: tuple[int, float] | None = None
         """The exit code of a node that is about to stop, and when it stops at the latest."""
         self._unanswered: dict[NodeId, float] = {}
@@ -310,6 +311,10 @@ class Node:
             out.control = [
                 (peer, header + frames.pack_section(frames.GOSSIP, 0, payload)) for peer, payload in out.control if peer in links
             ]
+        if self._log_unconfirmed:
+            # Once more, into the new segment: a restart must still find what may have reached nobody else.
+            self._log_unconfirmed = False
+            turn.log += self.coordinator.writes.unconfirmed()
         turn.log += self._confirmation.tick(now=turn.now, turn_number=turn.number, oldest_in_flight=self.coordinator.writes.oldest_turn())
         if turn.log:
             self._append_log()
@@ -372,6 +377,7 @@ class Node:
             self._freeze_number += 1
             self._log_bytes_since_freeze = 0
             out.freeze = store.freeze(self._freeze_number, self.hints.changes())
+            self._log_unconfirmed = True
         if store.bounded and store.used_bytes > settings.maxmemory:
             self.statistics.evicted_records_total += store.evict(settings.maxmemory, keep=self.parking.keys)
 
@@ -392,7 +398,7 @@ class Node:
             due = machine.next_due()
             if due is not None and due < wake:
                 wake = due
-        if self.dispatcher.resumable or self.dispatcher.later:
+        if self.dispatcher.resumable or self.dispatcher.later or self._log_unconfirmed:
             wake = self._turn.now
         return wake
 
