@@ -210,7 +210,7 @@ class Session(Client):
         if command.subcommands and len(arguments) > 1:
             found = command.subcommands.get(arguments[1].upper())
             if found is None:
-                name = arguments[1][:NAME_SHOWN_MAX].decode("utf-8", "surrogateescape")
+                name = _shown(arguments[1], NAME_SHOWN_MAX)
                 msg = f"unknown subcommand '{name}'. Try {command.name} HELP."
                 raise ClientError(msg)
             command = found
@@ -307,10 +307,15 @@ class Session(Client):
 
 def unknown_command(arguments: list[bytes]) -> ClientError:
     """The error of Redis for a name that is none."""
-    name = arguments[0][:NAME_SHOWN_MAX].decode("utf-8", "surrogateescape")
+    name = _shown(arguments[0], NAME_SHOWN_MAX)
     shown = ""
     for argument in arguments[1:]:
         if len(shown) >= ARGUMENTS_SHOWN_BYTES_MAX:
             break
-        shown += "'" + argument[: ARGUMENTS_SHOWN_BYTES_MAX - len(shown)].decode("utf-8", "surrogateescape") + "' "
+        shown += f"'{_shown(argument, ARGUMENTS_SHOWN_BYTES_MAX - len(shown))}' "
     return ClientError(f"unknown command '{name}', with args beginning with: {shown}")
+
+
+def _shown(word: bytes, bytes_max: int) -> str:
+    """A word of a client as C prints it: no further than to its first NUL."""
+    return word[:bytes_max].partition(b"\0")[0].decode("utf-8", "surrogateescape")

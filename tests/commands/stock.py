@@ -87,6 +87,21 @@ class StockConnection:
             self.is_closed = True
             return b""
 
+    def exchange(self, data: bytes) -> bytes:
+        """Send raw bytes whose last are a PING; all that the server says until it answers that, or closes the connection."""
+        received = b""
+        try:
+            self.socket.sendall(data)
+            while not received.endswith(b"+PONG\r\n") or received.count(b"+PONG") < data.count(b"PING"):
+                piece = self.socket.recv(1 << 20)
+                received += piece
+                if not piece:
+                    self.is_closed = True
+                    break
+        except (BrokenPipeError, ConnectionResetError):
+            self.is_closed = True
+        return received
+
     def replies(self, count: int) -> bytes:
         """So many replies."""
         data = b""
