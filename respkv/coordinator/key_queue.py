@@ -13,13 +13,14 @@ from collections.abc import Callable, Sequence
 class Ticket:
     """A command's place in the queues of its keys."""
 
-    __slots__ = ("ahead", "keys", "start")
+    __slots__ = ("ahead", "has_started", "keys", "start")
 
     def __init__(self, keys: Sequence[bytes], start: Callable[[], None]) -> None:
         """`start` is called once the command is first everywhere."""
         self.keys = tuple(dict.fromkeys(keys))
         self.start = start
         self.ahead = 0
+        self.has_started = False
 
 
 class KeyQueue:
@@ -51,21 +52,23 @@ class KeyQueue:
         return True
 
     def leave(self, ticket: Ticket) -> None:
-        """The command is done: the next of each key may start."""
+        """The command is done, or will not begin after all: the next of each key may start."""
         for key in ticket.keys:
             queue = self._queues[key]
-            assert queue[0] is ticket
-            queue.popleft()
+            was_first = queue[0] is ticket
+            assert was_first or not ticket.has_started
+            queue.remove(ticket)
             if not queue:
                 del self._queues[key]
-                continue
-            follower = queue[0]
-            follower.ahead -= 1
-            if not follower.ahead:
-                self._start(follower)
+            elif was_first:
+                follower = queue[0]
+                follower.ahead -= 1
+                if not follower.ahead:
+                    self._start(follower)
 
     def _start(self, ticket: Ticket) -> None:
         """Start a command. One that ends at once lets the next one start, and so on: by turns, not by recursion."""
+        ticket.has_started = True
         self._ready.append(ticket)
         if self._is_starting:
             return

@@ -13,6 +13,7 @@ and returns its encoded reply. A ClientError that it raises, or that a step rais
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -198,6 +199,16 @@ class Operation:
             gathering.left += sum(not batch.instant for batch in batches)
             gathering.written()
 
+    @property
+    def has_started(self) -> bool:
+        """Whether its turn with its keys has come."""
+        return self.ticket is None or self.ticket.has_started
+
+    def give_up_waiting(self) -> None:
+        """It has waited long enough for other commands on its keys."""
+        if not self.has_started:
+            self._done(OverloadedError("other commands on this key took too long; nothing was done").reply())
+
     def _done(self, reply: bytes) -> None:
         self.steps.close()
         if self.ticket is not None:
@@ -231,6 +242,8 @@ class Operations:
         self._calls_due = math.inf
         """No call is late before."""
         self._conditions: list[tuple[_Gathering, Callable[[], bool], float]] = []
+        self._queued: deque[tuple[float, Operation]] = deque()
+        """Commands that wait, or have waited, for others on their keys, and until when they do."""
         self.running_count = 0
 
     def start(
@@ -258,6 +271,8 @@ class Operations:
         if not self.queue.enter(operation.ticket):
             self.running_count -= 1
             raise OverloadedError("too many commands wait for this key; nothing was done")
+        if not operation.ticket.has_started:
+            self._queued.append((self.coordinator.turn.now + self.coordinator.request_timeout_s, operation))
 
     def ask(self, gathering: _Gathering, name: str, argument: bytes | Mapping[NodeId, bytes], *, timeout_s: float | None) -> None:
         """Make a call of every node that is a key of the gathering's value."""
@@ -301,8 +316,10 @@ class Operations:
         self._conditions.append((gathering, condition, deadline))
 
     def expire(self) -> None:
-        """Give up calls that are late; end the waits whose condition or deadline has come."""
+        """Give up calls that are late and commands that waited too long for others; end the waits whose condition or deadline has come."""
         now = self.coordinator.turn.now
+        while self._queued and (self._queued[0][0] <= now or self._queued[0][1].has_started):
+            self._queued.popleft()[1].give_up_waiting()
         if self._calls_due <= now:
             late = [sequence for sequence, call in self._calls.items() if call[0] <= now]
             calls = [self._calls.pop(sequence) for sequence in late]
@@ -323,5 +340,5 @@ class Operations:
         if not self._calls:
             self._calls_due = math.inf
         due = min((deadline for _, _, deadline in self._conditions), default=math.inf)
-        due = min(due, self._calls_due)
+        due = min(due, self._calls_due, self._queued[0][0] if self._queued else math.inf)
         return None if due == math.inf else due

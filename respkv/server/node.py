@@ -87,6 +87,8 @@ class Node:
         self.settings = settings
         turn = self._turn = Turn()
         turn.now, turn.wall_ms = now, wall_ms
+        # Answers to what the process before this one asked may still arrive, and must match nothing.
+        turn.sequence = rng.randrange(1 << 31)
         self.store, self.hints, self.clock = store, hints, clock
         clock.advance(wall_ms)
         self._out = turns.Departures()
