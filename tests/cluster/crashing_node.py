@@ -26,7 +26,7 @@ def main() -> int:
             if left[0] < 0:
                 os._exit(EXIT_AT_POINT)
 
-    start.Disk = functools.partial(Disk, crash_hook=crash)  # type: ignore[misc, assignment]
+    start.Disk = functools.partial(Disk, crash_hook=crash)  # type: ignore[attr-defined, assignment]
     return run_server(arguments)
 
 

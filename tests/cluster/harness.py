@@ -152,8 +152,8 @@ class NodeProcess:
         with self.connect() as wire:
             return wire.ask(*words)
 
-    def client(self, *, protocol: int = 2, **options: Any) -> redis.Redis:
-        """redis-py, which reports a failure at once instead of trying again."""
+    def client(self, *, protocol: int = 2, **options: Any) -> Any:
+        """redis-py, which reports a failure at once instead of trying again. Its types differ from version to version."""
         return redis.Redis(host=HOST, port=self.port, socket_timeout=20, retry=Retry(NoBackoff(), 0), protocol=protocol, **options)
 
     def info(self, *sections: str) -> dict[str, str]:

@@ -242,6 +242,8 @@ def test_whatever_file_is_spoiled_or_gone_no_key_is_missing_unnoticed(five: Clus
                 path.unlink()
         case "a small file":
             spoil(node.folder / "state" / "ring", 100)
+        case _:
+            raise AssertionError(name)
     for _ in range(3):
         node.start()
         wait_until("it serves or has given up", lambda: not node.is_running or node.ask("PING") == b"PONG")
