@@ -95,7 +95,7 @@ def test_all_or_nothing(cluster: Cluster) -> None:
         (["read-quorum", "4"], "ERR CONFIG SET failed (possibly related to argument 'read-quorum') - "),
         (["replication-factor", "0"], "ERR CONFIG SET failed (possibly related to argument 'replication-factor') - "),
     ],
-    ids=lambda value: value[0] if isinstance(value, list) else "",
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_nonsense_is_refused_in_redis_words(cluster: Cluster, words: list[str], error: str) -> None:
     assert str(cluster[0].ask("CONFIG", "SET", *words)).startswith(error)

@@ -45,7 +45,7 @@ def figures(node: NodeProcess, *arguments: str) -> dict[str, float]:
 @pytest.mark.parametrize("pipeline", [1, 16])
 @pytest.mark.parametrize("index", range(5))
 def test_through_every_node(cluster: Cluster, index: int, pipeline: int) -> None:
-    found = figures(cluster[index], "-n", str(1000 * pipeline), "-c", "20", "-P", str(pipeline))
+    found = figures(cluster[index], "-n", str(400 * pipeline), "-c", "20", "-P", str(pipeline))
     assert set(found) == TESTS
     assert min(found.values()) > 0
 
@@ -53,7 +53,7 @@ def test_through_every_node(cluster: Cluster, index: int, pipeline: int) -> None
 @pytest.mark.parametrize("pipeline", [1, 16])
 def test_as_a_client_of_a_cluster(cluster: Cluster, pipeline: int) -> None:
     """It reads CLUSTER NODES, and sends each key to the node that holds its slot."""
-    found = figures(cluster[0], "--cluster", "-n", str(2000 * pipeline), "-c", "20", "-P", str(pipeline))
+    found = figures(cluster[0], "--cluster", "-n", str(1000 * pipeline), "-c", "20", "-P", str(pipeline))
     assert set(found) == TESTS
     assert min(found.values()) > 0
 

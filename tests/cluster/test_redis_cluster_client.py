@@ -147,7 +147,7 @@ def test_a_pipeline_of_a_hundred_thousand_gets_ends(cluster: Cluster) -> None:
         for key in KEYS[:100]:
             client.set(key, value)
         pipe: Any
-        with client.pipeline() as pipe:  # type: ignore[no-untyped-call]
+        with client.pipeline() as pipe:
             for index in range(100_000):
                 pipe.get(KEYS[index % 100])
             replies = pipe.execute()
