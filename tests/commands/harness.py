@@ -9,6 +9,7 @@ import heapq
 import itertools
 import random
 from collections import defaultdict
+from functools import partial
 from typing import TYPE_CHECKING
 
 import respkv.commands.registry  # noqa: F401 - fills the table
@@ -173,14 +174,12 @@ class World:
             assert not sentence.startswith("internal error"), sentence
         self.events += departures.events
         if departures.sync:
-            self._at(self.now + 0.001, lambda: self.arrive(index, (turns.LOG_DURABLE, departures.sync)))
+            self._at(self.now + 0.001, partial(self.arrive, index, (turns.LOG_DURABLE, departures.sync)))
         for name, _ in departures.saves:
-            self._at(self.now + 0.001, lambda name=name: self.arrive(index, (turns.SAVED, name)))  # type: ignore[misc]
+            self._at(self.now + 0.001, partial(self.arrive, index, (turns.SAVED, name)))
         for token, places in departures.loads:
             found = [self.tables[index].get(place) for place in places]
-            self._at(
-                self.now + self.rng.uniform(0, 0.005), lambda token=token, found=found: self.arrive(index, (turns.LOADED, token, found))
-            )  # type: ignore[misc]
+            self._at(self.now + self.rng.uniform(0, 0.005), partial(self.arrive, index, (turns.LOADED, token, found)))
         for peer, frame in departures.frames + departures.control:
             self._send(index, self._index_of[peer], frame)
         for client_id, replies in departures.replies:
@@ -189,7 +188,7 @@ class World:
         for client_id in departures.closes + departures.deferred_closes:
             if client_id not in self.closed:
                 self.closed.add(client_id)
-                self._at(self.now, lambda client_id=client_id: self.arrive(index, (turns.CLIENT_CLOSED, client_id)))  # type: ignore[misc]
+                self._at(self.now, partial(self.arrive, index, (turns.CLIENT_CLOSED, client_id)))
         if departures.wake_at is not None:
             self._wake(index, max(departures.wake_at, self.now + 0.00001))
 
