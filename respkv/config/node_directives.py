@@ -26,13 +26,13 @@ MEMORY = Group(
         Directive(
             name="memtable-size",
             kind=Kind.MEMORY,
-            default="64mb",
+            default="256mb",
             minimum=1024**2,
             maximum=16 * 1024**3,
             unit="bytes",
-            help="When the records that are not yet in tables take this much, they are frozen and written there. Raise it to write "
-            "tables less often; lower it for a shorter replay of the log after a crash. With maxmemory set, no more than half of "
-            "that is used.",
+            help="When this much was appended to the log since the last time, what is not yet in tables is written there. Raise it to "
+            "write tables less often; lower it for a shorter replay of the log after a crash. With maxmemory set, no more than an "
+            "eighth of that is used.",
         ),
         Directive(
             name="table-cache-size",
