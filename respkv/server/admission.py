@@ -98,6 +98,12 @@ class Admission:
                 )
                 self.close(out, client_id)
 
+    def ended(self, client_id: int) -> None:
+        """A client will send nothing more: what it asked for is answered, then its connection is closed."""
+        session = self.clients.get(client_id)
+        if session is not None:
+            session.end()
+
     def gone(self, client_id: int) -> None:
         """A client has closed its connection; what it began goes on without it."""
         session = self.clients.pop(client_id, None)

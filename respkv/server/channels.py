@@ -93,7 +93,7 @@ class ListenerChannel:
 class ClientChannel:
     """A client's socket."""
 
-    __slots__ = ("_closing", "_out", "_reactor", "_soft_since", "client_id", "descriptor", "interest", "socket")
+    __slots__ = ("_closing", "_ended", "_out", "_reactor", "_soft_since", "client_id", "descriptor", "interest", "socket")
 
     def __init__(self, reactor: Reactor, accepted: socket.socket, *, client_id: int) -> None:
         """Serve an accepted socket."""
@@ -104,6 +104,7 @@ class ClientChannel:
         self.client_id = client_id
         self._out = bytearray()
         self._closing = False
+        self._ended = False
         self._soft_since: float | None = None
 
     def ready(self, mask: int) -> None:
@@ -113,17 +114,25 @@ class ClientChannel:
             if not mask & READ:
                 return
         reactor = self._reactor
+        if self._ended:
+            # Nobody is left to read, either.
+            reactor.close_client(self)
+            return
         try:
             data = self.socket.recv(min(CLIENT_READ_BYTES, reactor.settings.turn_bytes_max))
         except BlockingIOError:
             return
         except OSError:
-            data = b""
+            reactor.close_client(self)
+            return
         if data:
             reactor.arrivals.append((turns.CLIENT_DATA, self.client_id, data))
             reactor.read.append(self)
         else:
-            reactor.close_client(self)
+            # `printf ... | nc` shuts its side at once, and then reads the replies.
+            self._ended = True
+            self.pause()
+            reactor.arrivals.append((turns.CLIENT_ENDED, self.client_id))
 
     def send(self, replies: list[bytes]) -> None:
         """Send replies, or keep what the socket does not take."""
@@ -197,7 +206,7 @@ class ClientChannel:
 
     def unpause(self) -> None:
         """Read again."""
-        if self.descriptor in self._reactor.channels:
+        if self.descriptor in self._reactor.channels and not self._ended:
             self._reactor.modify(self, self.interest | READ)
 
 

@@ -235,6 +235,8 @@ class Node:
         match kind:
             case turns.CLIENT_OPENED:
                 self.admission.open(self._out, arrival[1], arrival[2], local_address=arrival[3])
+            case turns.CLIENT_ENDED:
+                self.admission.ended(arrival[1])
             case turns.CLIENT_CLOSED:
                 self.admission.gone(arrival[1])
             case turns.PEER_OPENED:
@@ -301,7 +303,7 @@ class Node:
                 replies = session.flushed()
                 if replies:
                     out.replies.append((session.id, replies))
-                if session.closing and not session.pending:
+                if session.is_over():
                     out.deferred_closes.append(session.id)
         if dispatcher.broken:
             dispatcher.broken = [session for session in dispatcher.broken if not self.admission.break_off(out, session)]

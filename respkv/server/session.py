@@ -30,7 +30,7 @@ class Session(Client):
     is_admitted = False
     """Whether its commands were let in all together: they are refused no more, however much waits for quorums."""
 
-    __slots__ = ("_barrier", "_dispatcher", "_touched", "reader", "subject")
+    __slots__ = ("_barrier", "_dispatcher", "_ended", "_touched", "reader", "subject")
 
     def __init__(self, client_id: int, *, dispatcher: Dispatcher, reader: RequestReader | None, address: str, local_address: str) -> None:
         """`reader` is None where commands come parsed."""
@@ -38,6 +38,7 @@ class Session(Client):
         self._dispatcher = dispatcher
         self.reader = reader
         self._touched = False
+        self._ended = False
         self._barrier = False
         """Whether a plain SET may be among what is pending."""
         self.subject: Client = self
@@ -144,6 +145,15 @@ class Session(Client):
         self._touched = False
         out, self.out = self.out, []
         return out
+
+    def end(self) -> None:
+        """The client sends nothing more: its connection is to be closed behind the last reply."""
+        self._ended = True
+        self._touch()
+
+    def is_over(self) -> bool:
+        """Whether the connection is to be closed now."""
+        return not self.pending and (self.closing or (self._ended and not self.backlog))
 
     def _begin(self, command: Command | None, arguments: list[bytes]) -> bool:
         """Begin one command that is out of the usual. Returns False if it has to wait."""

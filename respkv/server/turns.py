@@ -22,6 +22,7 @@ FLUSHED = 10  # (kind, freeze_number): the frozen part is in the tables
 SAVED = 11  # (kind, name): a small file is durable
 SIGNALLED = 12  # (kind, name): "TERM", "INT", ...
 PRESSURE = 13  # (kind, free_disk_bytes, write_stalled)
+CLIENT_ENDED = 14  # (kind, connection_id): it sends nothing more, and may still read
 
 Arrival = tuple[Any, ...]
 
