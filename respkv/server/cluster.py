@@ -55,7 +55,7 @@ class ClusterState:
         self.ring = ring
         self.value = value
         # Whatever this node stamps from now on is later, even if its wall clock was set back meanwhile.
-        clock.absorb(max(value.stamp, value.flush_floor))
+        clock.absorb(max(value.stamp, value.flush_floor - 1))
         self.value_mark = cluster_value.fingerprint(value)
         self.on_change: Callable[[], None] = lambda: None
         """Called after the ring or the value changed: routes are to be drawn anew."""
@@ -75,7 +75,7 @@ class ClusterState:
         self.value = merged
         self.value_mark = cluster_value.fingerprint(merged)
         # What is written after FLUSHALL was answered must not lie below its floor, which is ahead of the time.
-        self.clock.absorb(max(merged.stamp, merged.flush_floor))
+        self.clock.absorb(max(merged.stamp, merged.flush_floor - 1))
         changes.apply(self.settings, cluster_value.shared_settings(merged))
         self._save(VALUE_FILE, cluster_value.encode(merged))
         self.on_change()

@@ -218,6 +218,7 @@ class Store:
             if record > held:
                 shard[key] = record
                 self._recount(partition, key, held, record)
+                self.used_bytes += len(record) - len(held)
             return
         if memory_bytes_max and self.used_bytes > memory_bytes_max:
             self.resident = False
@@ -337,8 +338,8 @@ class Store:
             return False
         self.floor = floor
         survivors: list[list[tuple[bytes, bytes]]] = []
-        if highest > floor:
-            survivors = [[item for item in shard.items() if item[1] >= floor] for shard in self.shards]
+        if highest >= floor:
+            survivors = [[item for item in shard.items() if item[1] >= floor or not item[1]] for shard in self.shards]
         self._graveyard.extend(self.shards)
         count = len(self.shards)
         self.shards = [{} for _ in range(count)]
@@ -347,9 +348,13 @@ class Store:
         self.used_bytes = 0
         for partition, items in enumerate(survivors):
             for key, record in items:
-                self.merge(partition, key, record)
-        self.resident = self.resident or highest <= floor
-        return highest <= floor
+                if record:
+                    self.merge(partition, key, record)
+                elif not self.resident:
+                    # Known to be absent, whatever the tables still say.
+                    self.loaded(partition, key, None)
+        self.resident = self.resident or highest < floor
+        return highest < floor
 
     def bury(self, shards_max: int = 16) -> bool:
         """Free some of what FLUSHALL left behind; freeing a million records at once would stop the node."""
