@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from respkv.simulation.world import World
 
 Pairs = list[tuple[int, int]]
+FREE_BYTES = 1 << 40
 
 
 class Faults:
@@ -34,6 +35,8 @@ class Faults:
             "kill": self._kill,
             "power": self._power,
             "wipe": self._wipe,
+            "term": self._term,
+            "full": self._full,
             "stop": self._stop,
             "cut": self._cut,
             "reset": self._reset,
@@ -57,7 +60,7 @@ class Faults:
             healing()
         self._healings.clear()
         for process in self._world.processes:
-            process.stopped_until = min(process.stopped_until, self._world.schedule.now)
+            process.go_on()
 
     def _pause(self) -> None:
         pause_s = self._rng.expovariate(1.0 / self._world.scenario.fault_pause_s)
@@ -109,6 +112,20 @@ class Faults:
             self._world.wipes.append((self._world.schedule.now, process.index))
             process.kill(wiped=True)
             self._heal_after(self._rng.uniform(0.05, 3.0), process.restart)
+
+    def _term(self) -> None:
+        living = self._living()
+        if living:
+            process = self._rng.choice(living)
+            process.terminate(restart_after_s=self._rng.uniform(0.05, 2.0))
+
+    def _full(self) -> None:
+        living = self._living()
+        if living:
+            process = self._rng.choice(living)
+            process.press(free_bytes=0)
+            self._world.note(f"the disk of n{process.index} is full")
+            self._heal_after(self._rng.uniform(0.2, 4.0), lambda: process.press(free_bytes=FREE_BYTES))
 
     def _stop(self) -> None:
         living = self._living()

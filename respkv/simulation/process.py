@@ -87,6 +87,7 @@ class Process:
         self._due: float | None = None
         self._idle_turns = 0
         self._next_client_id = 0
+        self._restart_after_s = 0.0
 
     def is_running(self, incarnation: int) -> bool:
         """Whether the same process still lives."""
@@ -177,10 +178,16 @@ class Process:
 
     def restart(self) -> None:
         """Begin again after a death."""
+        if self.node is not None:
+            return
         was_off = self.is_off
         self.start()
         if was_off:
             self.world.network.machine_is_back(self)
+
+    def _restart_if_down(self, incarnation: int) -> None:
+        if self.node is None and self.incarnation == incarnation:
+            self.restart()
 
     def stop(self, seconds: float) -> None:
         """SIGSTOP, and SIGCONT after a while."""
@@ -188,6 +195,23 @@ class Process:
         self.stopped_until = max(self.stopped_until, now + seconds)
         self._pauses.append((now, self.stopped_until))
         self.world.note(f"n{self.index} is stopped for {seconds:.2f} s")
+
+    def go_on(self) -> None:
+        """SIGCONT, now; a process that was told to stop and has not yet is started again when it has."""
+        now = self.world.schedule.now
+        self.stopped_until = min(self.stopped_until, now)
+        if self.node is not None:
+            self._request_turn(now)
+
+    def terminate(self, *, restart_after_s: float) -> None:
+        """SIGTERM; some time after the process has ended it is started again."""
+        self.world.note(f"n{self.index} is told to stop")
+        self._restart_after_s = restart_after_s
+        self.deliver((turns.SIGNALLED, "TERM"))
+
+    def press(self, *, free_bytes: int) -> None:
+        """The room on the disk has changed."""
+        self.deliver((turns.PRESSURE, free_bytes, False))
 
     def stopped_between(self, start: float, end: float) -> float:
         """For how long it was stopped in a stretch of time, at most."""
@@ -296,6 +320,7 @@ class Process:
             world.on_event(self, level, text)
         if departures.stop is not None:
             self.kill()
+            world.schedule.after(self._restart_after_s, self._restart_if_down, self.incarnation)
 
     def _close_links(self, departures: turns.Departures) -> None:
         for peer in departures.peer_closes:

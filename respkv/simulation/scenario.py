@@ -67,6 +67,15 @@ class Scenario:
         return not self.faults
 
     @property
+    def may_speculate(self) -> bool:
+        """Whether a stand-in may be asked although nothing went wrong, because an answer took long."""
+        retry_s = self.settings().speculative_retry / 1000
+        slowest_s = (
+            4 * self.delay_s[1] + (2 * self.sync_s[1] if self.directives.get("appendfsync") == "always" else 0.0) + 2 * self.read_s[1]
+        )
+        return 0 < retry_s < slowest_s
+
+    @property
     def loses_power(self) -> bool:
         """Whether acknowledged writes may be gone with a machine's power."""
         return "power" in self.faults and self.directives.get("appendfsync") != "always"
@@ -75,7 +84,12 @@ class Scenario:
     def writes_overlap(self) -> bool:
         """Whether any two acknowledged writes of a key met on a replica that remembers."""
         n, w = self.quorums.n, self.least_w
-        return (self.is_strict or self.is_healthy) and 2 * w > n and not self.loses_power and ("wipe" not in self.faults or w > 1)
+        return (
+            (self.is_strict or (self.is_healthy and not self.may_speculate))
+            and 2 * w > n
+            and not self.loses_power
+            and ("wipe" not in self.faults or w > 1)
+        )
 
     @property
     def reads_overlap(self) -> bool:
@@ -97,7 +111,7 @@ class Scenario:
         if "power" in self.faults or "wipe" in self.faults or self.directives.get("hinted-handoff") == "no":
             return True
         # Where every node holds every key, a coordinator that was killed finds in its log what it owes.
-        return "kill" in self.faults and self.nodes > self.quorums.n
+        return not {"kill", "term"}.isdisjoint(self.faults) and self.nodes > self.quorums.n
 
     @property
     def counts_exactly(self) -> bool:
@@ -117,7 +131,7 @@ class Scenario:
 RULE_NAMES = frozenset(
     ("replication-factor", "read-quorum", "write-quorum", "primary-read-quorum", "primary-write-quorum", "sloppy-quorum")
 )
-FAULTS = ("kill", "power", "wipe", "stop", "cut", "reset", "slow-link", "slow-disk", "clock")
+FAULTS = ("kill", "term", "power", "wipe", "full", "stop", "cut", "reset", "slow-link", "slow-disk", "clock")
 QUORUMS = (
     ("quorum", "quorum"),
     ("quorum", "quorum"),
