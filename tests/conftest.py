@@ -5,6 +5,11 @@ from __future__ import annotations
 import shutil
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How long an example takes says something about the machine only.
+settings.register_profile("respkv", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("respkv")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

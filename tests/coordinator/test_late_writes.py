@@ -1,0 +1,361 @@
+"""Writes that are slow, late, lost or outdone, told by transcripts."""
+
+from __future__ import annotations
+
+import pytest
+
+from respkv.errors import PeerProtocolError
+from tests.coordinator.lab import Lab, expected, play
+
+TRANSCRIPTS = {
+    "slow: after speculative-retry a fallback is asked; a late acknowledgement counts beside it": """
+        nodes abcde w=3
+        c1 set k v
+        c ack 1
+        wait 60
+        b ack 1
+        d ack 2
+        state
+        ----
+        log writes k=v@101
+        -> b #1 write k=v@101
+        -> c #1 write k=v@101
+        -> d #2 stand-in for b k=v@101
+        c1 +OK
+        reads=0 writes=0 waiting=0 hints=-
+        """,
+    "answered already: a late replica still gets its hint": """
+        nodes abcde
+        c1 set k v
+        b ack 1
+        wait 1000
+        state
+        c ack 1
+        state
+        ----
+        log writes k=v@101
+        -> b #1 write k=v@101
+        -> c #1 write k=v@101
+        c1 +OK
+        log hints c k=v@101
+        reads=0 writes=0 waiting=0 hints=c:k
+        reads=0 writes=0 waiting=0 hints=c:k
+        """,
+    "too few acknowledge in time": """
+        nodes abc w=3
+        c1 set k v
+        b ack 1
+        wait 60
+        wait 1000
+        state
+        ----
+        log writes k=v@101
+        -> b #1 write k=v@101
+        -> c #1 write k=v@101
+        c1 -TIMEOUT write needed 3 acknowledgements, got 2 in time (hinted 1); it may still take effect
+        log hints c k=v@101
+        reads=0 writes=0 waiting=0 hints=c:k
+        """,
+    "the routes are drawn anew in mid-turn: what was begun goes out on the old ones": """
+        nodes abcde
+        c1 set k v ; view down=b ; c1 set k w
+        c ack 1 2
+        d ack 2
+        state
+        ----
+        log writes k=v@101
+        log writes k=w@102
+        -> b #1 write k=v@101
+        -> c #1 write k=v@101
+        -> c #2 write k=w@102
+        -> d #2 stand-in for b k=w@102
+        c1 +OK
+        c1 +OK
+        reads=0 writes=1 waiting=0 hints=-
+        """,
+    "who rebuilds gets everything and does not count": """
+        nodes abcde rebuilding=b
+        c1 set k v
+        b ack 1
+        c ack 1
+        state
+        ----
+        log writes k=v@101
+        -> b #1 write k=v@101
+        -> c #1 write k=v@101
+        c1 +OK
+        reads=0 writes=0 waiting=0 hints=-
+
+        nodes abcde rebuilding=a
+        c1 set k v
+        b ack 1
+        c ack 1
+        state
+        ----
+        log writes k=v@101
+        -> b #1 write k=v@101
+        -> c #1 write k=v@101
+        c1 +OK
+        reads=0 writes=0 waiting=0 hints=-
+        """,
+    "a replica held a newer version: the write is stamped above it and sent again before it is answered": """
+        nodes abcde
+        c1 set k v
+        b newer 1 0
+        state
+        c ack 1
+        b ack 2
+        c ack 2
+        state
+        held k
+        ----
+        log writes k=v@101
+        -> b #1 write k=v@101
+        -> c #1 write k=v@101
+        log writes k=v@112
+        -> b #2 write k=v@112
+        -> c #2 write k=v@112
+        reads=0 writes=2 waiting=2 hints=-
+        c1 +OK
+        reads=0 writes=0 waiting=0 hints=-
+        held k=v@112
+        """,
+    "only what lost is sent again": """
+        nodes abcde
+        c1 set k v ; c2 set m w
+        b newer 1 1
+        b ack 2
+        c ack 1 2
+        state
+        ----
+        log writes k=v@101 m=w@102
+        -> b #1 write k=v@101 m=w@102
+        -> c #1 write k=v@101 m=w@102
+        log writes m=w@113
+        -> b #2 write m=w@113
+        -> c #2 write m=w@113
+        c1 +OK
+        c2 +OK
+        reads=0 writes=0 waiting=0 hints=-
+        """,
+    "answered already: what is newer elsewhere is concurrent": """
+        nodes abcde
+        c1 set k v
+        b ack 1
+        c newer 1 0
+        state
+        ----
+        log writes k=v@101
+        -> b #1 write k=v@101
+        -> c #1 write k=v@101
+        c1 +OK
+        reads=0 writes=0 waiting=0 hints=-
+        """,
+    "it does not overtake its successor in the same turn": """
+        nodes abcde
+        c1 set k v ; c1 set k w
+        b newer 1 0
+        held k
+        state
+        ----
+        log writes k=v@101 k=w@102
+        -> b #1 write k=v@101 k=w@102
+        -> c #1 write k=v@101 k=w@102
+        c1 +OK
+        c1 +OK
+        held k=w@102
+        reads=0 writes=1 waiting=0 hints=-
+
+        nodes abcde
+        c1 set k v ; c1 set k w
+        b newer 1 0 1
+        ----
+        log writes k=v@101 k=w@102
+        -> b #1 write k=v@101 k=w@102
+        -> c #1 write k=v@101 k=w@102
+        log writes k=w@113
+        -> b #2 write k=w@113
+        -> c #2 write k=w@113
+        """,
+    "nor in a later one, on a node that has no copy either": """
+        nodes abcde
+        c1 set k v
+        c1 set k w
+        b newer 1 0
+        held k
+        ----
+        log writes k=v@101
+        -> b #1 write k=v@101
+        -> c #1 write k=v@101
+        log writes k=w@102
+        -> b #2 write k=w@102
+        -> c #2 write k=w@102
+        c1 +OK
+        held k=w@102
+
+        nodes abcde
+        c1 set k1 v
+        c1 set k1 w
+        b newer 1 0
+        ----
+        -> b #1 write k1=v@101
+        -> c #1 write k1=v@101
+        -> d #1 write k1=v@101
+        -> b #2 write k1=w@102
+        -> c #2 write k1=w@102
+        -> d #2 write k1=w@102
+        """,
+    "each replica with a newer version has it sent above its own": """
+        nodes abcde w=3
+        c1 set k v
+        b newer 1 0
+        c newer 1 0
+        b ack 2 3
+        c ack 2
+        state
+        c ack 3
+        state
+        ----
+        log writes k=v@101
+        -> b #1 write k=v@101
+        -> c #1 write k=v@101
+        log writes k=v@112
+        -> b #2 write k=v@112
+        -> c #2 write k=v@112
+        log writes k=v@123
+        -> b #3 write k=v@123
+        -> c #3 write k=v@123
+        reads=0 writes=2 waiting=2 hints=-
+        c1 +OK
+        reads=0 writes=0 waiting=0 hints=-
+        """,
+    "what was sent again is newer nowhere, or concurrent: once is enough": """
+        nodes abcde
+        c1 set k v
+        b newer 1 0
+        b newer 2 0
+        c ack 1 2
+        state
+        ----
+        log writes k=v@101
+        -> b #1 write k=v@101
+        -> c #1 write k=v@101
+        log writes k=v@112
+        -> b #2 write k=v@112
+        -> c #2 write k=v@112
+        c1 +OK
+        reads=0 writes=0 waiting=0 hints=-
+        """,
+    "what was sent again is late: the client hears so, and hints are kept": """
+        nodes abcde w=3
+        c1 set k v
+        b newer 1 0
+        c ack 1
+        b ack 2
+        wait 1000
+        wait 1000
+        state
+        ----
+        log writes k=v@101
+        -> b #1 write k=v@101
+        -> c #1 write k=v@101
+        log writes k=v@112
+        -> b #2 write k=v@112
+        -> c #2 write k=v@112
+        c1 -TIMEOUT write needed 3 acknowledgements, got 2 in time (hinted 0); it may still take effect
+        log hints c k=v@112
+        reads=0 writes=0 waiting=0 hints=c:k
+        """,
+    "an expiry that lost to another version does not revive its own": """
+        nodes abcde
+        op write k=v@50!9999
+        b newer 1 0
+        state
+        ----
+        log writes k=v@50!9999
+        -> b #1 write k=v@50!9999
+        -> c #1 write k=v@50!9999
+        op written
+        reads=0 writes=1 waiting=0 hints=-
+
+        nodes abcde
+        op write k=v!9999
+        b newer 1 0
+        ----
+        log writes k=v@101!9999
+        -> b #1 write k=v@101!9999
+        -> c #1 write k=v@101!9999
+        log writes k=v@112!9999
+        -> b #2 write k=v@112!9999
+        -> c #2 write k=v@112!9999
+        """,
+    "an operation waits for all batches that its writes went into": """
+        nodes abcde
+        op write k=v,k2=w
+        b ack 1
+        c ack 2
+        d ack 2
+        state
+        ----
+        log writes k=v@101
+        -> b #1 write k=v@101
+        -> c #1 write k=v@101
+        -> c #2 write k2=w@102
+        -> d #2 write k2=w@102
+        -> e #2 write k2=w@102
+        op written
+        reads=0 writes=2 waiting=0 hints=-
+        """,
+    "an operation with a quorum of its own": """
+        nodes abcde
+        op write k=v w=1
+        op write k=v w=3
+        b ack 2
+        c ack 2
+        ----
+        op written
+        log writes k=v@101
+        -> b #1 write k=v@101
+        -> c #1 write k=v@101
+        log writes k=v@102
+        -> b #2 write k=v@102
+        -> c #2 write k=v@102
+        op written
+        """,
+    "acknowledgements of what was never sent, or is forgotten, mean nothing": """
+        nodes abcde
+        b ack 77
+        b newer 78 0
+        b refuse 79
+        state
+        ----
+        reads=0 writes=0 waiting=0 hints=-
+        """,
+}
+
+
+@pytest.mark.parametrize("title", TRANSCRIPTS)
+def test_write(title: str) -> None:
+    assert play(TRANSCRIPTS[title]) == expected(TRANSCRIPTS[title])
+
+
+def test_the_log_is_confirmed_only_when_a_fallback_has_what_began_long_ago() -> None:
+    lab = Lab()
+    lab.run("c1 set k v")
+    began = lab.coordinator.writes.oldest_turn()
+    lab.run("b closes")
+    lab.run("c ack 1")
+    lab.run("c1 set k2 v")
+    assert lab.coordinator.writes.oldest_turn() == began
+    lab.run("d ack 2")
+    newest = lab.coordinator.writes.oldest_turn()
+    assert newest is not None
+    assert began is not None
+    assert newest > began
+
+
+def test_a_peer_that_acknowledges_what_was_not_sent_is_no_node() -> None:
+    lab = Lab()
+    lab.run("c1 set k v")
+    with pytest.raises(PeerProtocolError):
+        lab.run("b newer 1 7")
