@@ -129,6 +129,11 @@ class ClusterState:
             self.on_change()
         return b"+OK\r\n"
 
+    def settle(self) -> Steps:
+        """End a transition that its CONFIG SET could not end: by now all live nodes have its value."""
+        failure = yield from self.spread(cluster_value.settled(self.value, stamp=self.clock.next(), actor=self.actor))
+        return failure or b"+OK\r\n"
+
     def flush_all(self) -> Steps:
         """Raise the floor below which no record exists, on all live nodes."""
         floor = self.clock.next() + (FLUSH_LEAD_MS << 16)

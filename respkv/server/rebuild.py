@@ -4,8 +4,8 @@ That is a node that found its log damaged, one whose directory was emptied, and 
 cluster copy nothing from each other and are done at once.
 
 Rule 1: until it is done the node stores what it is sent, but neither its acknowledgements nor its answers count.
-Rule 2: a partition is done when N - W + 1 of its other replicas were read from end to end: every acknowledged write is
-on W nodes, so one of those has it.
+Rule 2: a partition is done when N - W + 1 of its other replicas were read from end to end that lacked nothing themselves:
+every acknowledged write is on W nodes, so one of those has it. Or when all of them were read: more there is not.
 Rule 3: what is copied is merged, never assigned, so writes that arrive meanwhile are safe.
 """
 
@@ -18,6 +18,7 @@ import msgspec
 from respkv.coordinator.operations import Ask, Call, Steps
 from respkv.errors import PeerProtocolError
 from respkv.server.turns import LOG_WRITES
+from respkv.versions.records import is_well_formed
 
 if TYPE_CHECKING:
     from respkv.ids import NodeId
@@ -42,12 +43,14 @@ class Piece(msgspec.Struct, array_like=True):
 
     pairs: list[bytes]
     next: Position | None
+    is_whole: bool
+    """Whether the node that tells lacks nothing itself."""
 
 
 class Rebuild:
     """Copies what this node lacks."""
 
-    __slots__ = ("_done", "_node", "_positions", "_retry_at", "_running", "keys_total", "needed")
+    __slots__ = ("_done", "_node", "_positions", "_retry_at", "_running", "_whole", "keys_total", "needed")
 
     def __init__(self, node: Node) -> None:
         """Nothing is lacking."""
@@ -56,6 +59,9 @@ class Rebuild:
         self._positions: dict[NodeId, Position] = {}
         self._running: set[NodeId] = set()
         self._done: set[NodeId] = set()
+        """Nodes that were read from end to end."""
+        self._whole: set[NodeId] = set()
+        """Those of them that lacked nothing themselves meanwhile."""
         self._retry_at = 0.0
         self.keys_total = 0
 
@@ -80,8 +86,8 @@ class Rebuild:
             self._finish()
             return
         usable = node.topology.usable()
-        for source in sorted(set().union(*sources) - self._done - self._running) if sources else []:
-            if source in usable:
+        for source in sorted(set().union(*sources) - self._whole - self._running):
+            if source in usable and not (source in self._done and self._lacks_data(source)):
                 self._running.add(source)
                 node.operations.start(self._copy(source), on_done=lambda _, source=source: self._running.discard(source))  # type: ignore[misc]
 
@@ -98,7 +104,11 @@ class Rebuild:
 
     def _is_complete(self, sources: list[frozenset[NodeId]]) -> bool:
         quorum = self._node.coordinator.quorum
-        return all(len(others & self._done) >= min(len(others), max(quorum.n - quorum.w + 1, 1)) for others in sources)
+        needed = max(quorum.n - quorum.w + 1, 1)
+        return all(len(others & self._whole) >= needed or others <= self._done for others in sources)
+
+    def _lacks_data(self, source: NodeId) -> bool:
+        return bool(self._node.membership.application_value(source, "rebuilding"))
 
     def _finish(self) -> None:
         node = self._node
@@ -113,6 +123,7 @@ class Rebuild:
     def _copy(self, source: NodeId) -> Steps:
         node = self._node
         position: Position | None = self._positions.get(source, Position(0, 0))
+        is_whole = True
         while position is not None:
             answers = yield Ask([source], "rows", msgspec.msgpack.encode(position), timeout_s=ANSWER_S)
             answer = answers[source]
@@ -122,11 +133,18 @@ class Rebuild:
                 piece = msgspec.msgpack.decode(answer, type=Piece)
             except msgspec.MsgspecError as error:
                 raise PeerProtocolError(str(error)) from None
+            if len(piece.pairs) % 2 or not all(map(is_well_formed, piece.pairs[1::2])):
+                msg = "rows that are no records"
+                raise PeerProtocolError(msg)
             self._take(piece.pairs)
+            is_whole = is_whole and piece.is_whole
             position = piece.next
-            if position is not None:
+            if position is not None and is_whole:
                 self._positions[source] = position
+        self._positions.pop(source, None)
         self._done.add(source)
+        if is_whole:
+            self._whole.add(source)
         node.context.turn.events.append(("verbose", f"copied all from {source[:8]}"))
         return b""
 
@@ -153,7 +171,7 @@ class Rebuild:
         while partition < len(table.holds) and not (table.holds[partition] and call.source in table.primaries(partition)):
             partition += 1
         if partition >= len(table.holds):
-            call.answer(msgspec.msgpack.encode(Piece([], None)))
+            call.answer(msgspec.msgpack.encode(Piece([], None, is_whole=not self.needed)))
             return
         first_hash = position.first_hash if partition == position.partition else 0
         _Serving(self._node, call, Position(partition, first_hash)).advance()
@@ -186,7 +204,8 @@ class _Serving:
         while not self._waiting:
             position = self._position
             if position is None or self._size >= PIECE_BYTES_MAX or len(self._pairs) >= 2 * PIECE_ROWS:
-                self._call.answer(msgspec.msgpack.encode(Piece(self._pairs, position)))
+                piece = Piece(self._pairs, position, is_whole=not self._node.rebuild.needed)
+                self._call.answer(msgspec.msgpack.encode(piece))
                 return
             self._waiting = True
             came_at_once = True

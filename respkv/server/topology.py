@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from respkv.transport.turn import Turn
 
 REDRAW_INTERVAL_S = 1.0
+TRANSITION_PATIENCE_S = 5.0
+"""A CONFIG SET that lives has ended its own transition by then."""
 
 
 class Topology:
@@ -64,6 +66,8 @@ class Topology:
         self._away_since: dict[NodeId, float] = {}
         self._view: View | None = None
         self._conflicts: frozenset[NodeId] = frozenset()
+        self._transition_mark = 0
+        self._transition_since = 0.0
 
     def usable(self) -> frozenset[NodeId]:
         """The nodes that take requests now; this one among them."""
@@ -97,6 +101,7 @@ class Topology:
         if changes or now - self._drawn_at >= REDRAW_INTERVAL_S:
             self.redraw_due = True
             self._look_for_conflicts()
+            self._end_transition(now)
             self.mute += self._membership.mute_links(now)
         if self.redraw_due:
             self.redraw()
@@ -109,6 +114,23 @@ class Topology:
                 text = f"node {conflict.node[:8]} has ring {conflict.their_hash} of epoch {conflict.epoch}, ours is {conflict.our_hash}"
                 self._turn.events.append(("warning", f"{text}: neither serves the other. Compare cluster-nodes and ring-size of both."))
         self._conflicts = found
+
+    def _end_transition(self, now: float) -> None:
+        """A change of the quorum that its CONFIG SET left open, because a node did not confirm in time or the asking one died.
+
+        Once all live nodes have the value, one of them ends it: else the stricter of both rules would be in force for good.
+        """
+        cluster, membership = self._cluster, self._membership
+        mark = cluster.value_mark
+        if not cluster.value.transition or mark != self._transition_mark:
+            self._transition_mark, self._transition_since = mark, now
+            return
+        live = self.usable()
+        if now - self._transition_since < TRANSITION_PATIENCE_S or min(live) != cluster.me:
+            return
+        if all(membership.application_value(node, "value_mark") == f"{mark:016x}" for node in live if node != cluster.me):
+            self._transition_since = now
+            self._operations.start(cluster.settle(), on_done=lambda _: None)
 
     def view(self) -> View:
         """What this node believes of the others now."""
