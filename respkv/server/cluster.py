@@ -63,7 +63,8 @@ class ClusterState:
         self._save = save
         self._asked_value: dict[NodeId, float] = {}
         self._asked_ring: dict[NodeId, float] = {}
-        self._conflicts: set[tuple[NodeId, int]] = set()
+        self.conflicts: frozenset[NodeId] = frozenset()
+        """Nodes with another ring of the same epoch: neither serves the other."""
 
     # --- the value
 

@@ -101,13 +101,13 @@ class Peers:
         cluster = self._cluster
         if value_mark != cluster.value_mark:
             cluster.on_other_value(peer, value_mark)
-        same_ring = epoch == cluster.ring.epoch
+        same_ring = epoch == cluster.ring.epoch and peer not in cluster.conflicts
         if not same_ring:
             cluster.on_other_epoch(peer, epoch)
         handlers = self._handlers
         for kind, sequence, body in frames.sections(frame):
             if not same_ring and kind in _NEEDS_EPOCH:
-                turn.post(peer, frames.REFUSED, sequence, b"another ring epoch")
+                turn.post(peer, frames.REFUSED, sequence, b"another ring")
                 continue
             handler = handlers.get(kind)
             if handler is None:

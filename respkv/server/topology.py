@@ -65,14 +65,13 @@ class Topology:
         self._drawn_at = turn.now
         self._away_since: dict[NodeId, float] = {}
         self._view: View | None = None
-        self._conflicts: frozenset[NodeId] = frozenset()
         self._transition_mark = 0
         self._transition_since = 0.0
 
     def usable(self) -> frozenset[NodeId]:
         """The nodes that take requests now; this one among them."""
         membership = self._membership
-        return frozenset(node for node in self.links - self._conflicts if membership.usable(node)) | {self._cluster.me}
+        return frozenset(node for node in self.links - self._cluster.conflicts if membership.usable(node)) | {self._cluster.me}
 
     def link_opened(self, peer: NodeId) -> None:
         """This node's link to a peer takes frames."""
@@ -110,10 +109,10 @@ class Topology:
         conflicts = self._membership.ring_conflicts()
         found = frozenset(conflict.node for conflict in conflicts)
         for conflict in conflicts:
-            if conflict.node not in self._conflicts:
+            if conflict.node not in self._cluster.conflicts:
                 text = f"node {conflict.node[:8]} has ring {conflict.their_hash} of epoch {conflict.epoch}, ours is {conflict.our_hash}"
                 self._turn.events.append(("warning", f"{text}: neither serves the other. Compare cluster-nodes and ring-size of both."))
-        self._conflicts = found
+        self._cluster.conflicts = found
 
     def _end_transition(self, now: float) -> None:
         """A change of the quorum that its CONFIG SET left open, because a node did not confirm in time or the asking one died.
