@@ -57,6 +57,9 @@ class Reads:
         chosen = quorum or route.quorum
         self.check(route, chosen)
         batch = ReadBatch(route, chosen, local=route.local_read)
+        if route.local_guest and chosen.r <= route.spread_count:
+            # Enough primaries are up: what this node holds as a stand-in is taken into account, but does not count.
+            batch.need += 1
         if quorum is None:
             route.reading = batch
         else:

@@ -41,6 +41,7 @@ class Route:
     __slots__ = (
         "counting",
         "instant_read",
+        "local_guest",
         "local_owners",
         "local_read",
         "local_write",
@@ -87,6 +88,8 @@ class Route:
         self.local_write = me in up or me in owners_of
         self.local_owners = owners_of.get(me, ())
         self.local_read = me in self.counting
+        self.local_guest = self.local_read and me not in self.primary_set
+        """Whether this node has a copy because it stands in for another."""
         self.write_peers = tuple(node for node in up if node != me and node not in owners_of)
         self.stand_ins = tuple((node, owners) for node, owners in owners_of.items() if node != me)
         clean = [node for node in counting if node != me and node not in view.stale]

@@ -207,8 +207,34 @@ TRANSCRIPTS = {
         -> d #2 read k2
         op k2=-
         """,
-    "at R=1 a stand-in that knows the key is enough": """
-        nodes abcde down=c r=1
+    "a stand-in does not count itself while enough primaries are up; what it knows is not forgotten": """
+        nodes abcde down=c
+        hold k2 w@9
+        c1 get k2
+        d records 1 v@5
+        e records 1 v@5
+        state
+        ----
+        -> d #1 read k2
+        -> e #1 read k2
+        c1 $1 w
+        -> d #0 repair k2=w@9
+        -> e #0 repair k2=w@9
+        reads=0 writes=0 waiting=0 hints=-
+
+        nodes abcde down=cd
+        hold k2 w@9
+        c1 get k2
+        e records 1 v@5
+        state
+        ----
+        -> e #1 read k2
+        c1 $1 w
+        -> e #0 repair k2=w@9
+        reads=0 writes=0 waiting=0 hints=-
+        """,
+    "at R=1 a stand-in that knows the key is enough where no primary lacks nothing": """
+        nodes abcde down=c r=1 stale=de
         hold k2 v@5
         c1 get k2
         ----
