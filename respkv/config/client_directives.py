@@ -122,12 +122,13 @@ CLIENT_LIMITS = Group(
         Directive(
             name="client-in-flight-max",
             kind=Kind.INTEGER,
-            default="1024",
+            default="256",
             minimum=1,
             maximum=1_000_000,
             unit="commands",
-            help="A connection is read no further while this many of its commands wait for their quorum. Raise it where few clients "
-            "with deep pipelines talk to far nodes; lower it to share a busy node more evenly.",
+            help="A connection is read no further while this many of its commands wait for their quorum; it begins with fewer, and stays with "
+            "few while its replies are big. Raise it where few clients with deep pipelines talk to far nodes; lower it to share "
+            "a busy node more evenly.",
         ),
         Directive(
             name="coordinator-in-flight-max",

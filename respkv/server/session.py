@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 NAME_SHOWN_MAX = 128
 ARGUMENTS_SHOWN_BYTES_MAX = 128
 RESUMED_AT_ONCE = 64
+WINDOW_START = 16
+TRANSACTION_WINDOW = 1024
+REPLY_BYTES_AHEAD = 4 << 20
+"""What the next commands of a long pipeline may ask for at once, by the size of the replies before. A megabyte of GETs
+can ask for tens of gigabytes, which would come together from all replicas before the first byte is sent."""
 
 
 class Session(Client):
@@ -30,7 +35,7 @@ class Session(Client):
     is_admitted = False
     """Whether its commands were let in all together: they are refused no more, however much waits for quorums."""
 
-    __slots__ = ("_barrier", "_dispatcher", "_ended", "_touched", "reader", "subject")
+    __slots__ = ("_barrier", "_dispatcher", "_ended", "_touched", "_window", "reader", "subject")
 
     def __init__(self, client_id: int, *, dispatcher: Dispatcher, reader: RequestReader | None, address: str, local_address: str) -> None:
         """`reader` is None where commands come parsed."""
@@ -41,6 +46,8 @@ class Session(Client):
         self._ended = False
         self._barrier = False
         """Whether a plain SET may be among what is pending."""
+        self._window = min(WINDOW_START, dispatcher.in_flight_max) if reader is not None else TRANSACTION_WINDOW
+        """How many commands of a long pipeline may be under way: more and more, unless their replies are big."""
         self.subject: Client = self
         """Which client the commands speak of and change."""
 
@@ -72,7 +79,7 @@ class Session(Client):
         if self.backlog:
             self.backlog.extend(commands)
             return
-        if len(commands) > self._dispatcher.turn_commands_max:
+        if len(commands) > self._window or len(commands) > self._dispatcher.turn_commands_max:
             self.backlog.extend(commands)
             self.resume()
             return
@@ -83,7 +90,7 @@ class Session(Client):
     def run(self, commands: list[list[bytes]]) -> int:
         """Begin commands until one has to wait. Returns how many were begun."""
         dispatcher = self._dispatcher
-        coordinator, in_flight_max = dispatcher.coordinator, dispatcher.in_flight_max
+        coordinator, in_flight_max = dispatcher.coordinator, self._window
         set_command, get_command = dispatcher.set_command, dispatcher.get_command
         out, pending, table = self.out, self.pending, TABLE
         set_plain, get_plain, is_ready = coordinator.set_plain, coordinator.get_plain, coordinator.is_ready
@@ -144,6 +151,9 @@ class Session(Client):
         """The replies that can leave now; the session is no longer among those touched in this turn."""
         self._touched = False
         out, self.out = self.out, []
+        if self.backlog and out:
+            mean_bytes = sum(map(len, out)) // len(out) + 1
+            self._window = max(min(REPLY_BYTES_AHEAD // mean_bytes, 2 * self._window, self._dispatcher.in_flight_max), 1)
         return out
 
     def end(self) -> None:
@@ -302,12 +312,12 @@ class Session(Client):
     def resume(self) -> None:
         """Go on with the commands that had to wait; with more than `turn-commands-max` in the next turn."""
         backlog, dispatcher = self.backlog, self._dispatcher
-        left = dispatcher.turn_commands_max
+        left = min(dispatcher.turn_commands_max, self._window)
         while backlog:
             if left <= 0:
                 dispatcher.later.append(self)
                 return
-            commands = [backlog.popleft() for _ in range(min(RESUMED_AT_ONCE, len(backlog)))]
+            commands = [backlog.popleft() for _ in range(min(RESUMED_AT_ONCE, left, len(backlog)))]
             begun = self.run(commands)
             left -= begun
             if begun < len(commands):
