@@ -126,8 +126,8 @@ CLIENT_LIMITS = Group(
             minimum=1,
             maximum=1_000_000,
             unit="commands",
-            help="A connection is read no further while this many of its commands wait for their quorum; it begins with fewer, and stays with "
-            "few while its replies are big. Raise it where few clients with deep pipelines talk to far nodes; lower it to share "
+            help="A connection is read no further while this many of its commands wait for their quorum; it begins with fewer, and stays "
+            "with few while its replies are big. Raise it where few clients with deep pipelines talk to far nodes; lower it to share "
             "a busy node more evenly.",
         ),
         Directive(
