@@ -62,7 +62,8 @@ class Admission:
         settings = self._settings
         if self.is_closed:
             return STOPPING
-        if len(self.clients) >= settings.maxclients:
+        # Who has left, but is not yet closed, takes nobody's place: clients reconnect at the limit.
+        if len(self.clients) >= settings.maxclients <= sum(not session.is_over() for session in self.clients.values()):
             return FULL
         if settings.protected_mode and not settings.requirepass and not is_loopback_peer(address):
             return PROTECTED
