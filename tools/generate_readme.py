@@ -49,7 +49,11 @@ def commands_table() -> str:
     """Every command that is supported, by group."""
     rows = ["| group | commands |", "|---|---|"]
     for group, title in TITLES.items():
-        entries = [command for command in COMMANDS.values() if command.group == group and not is_refused(command)]
+        entries = [
+            command
+            for command in sorted(COMMANDS.values(), key=lambda command: command.name)
+            if command.group == group and not is_refused(command)
+        ]
         rows.append(f"| {title} | {' '.join(map(shown, entries))} |")
     assert {command.group for command in COMMANDS.values()} <= TITLES.keys()
     return "\n".join(rows)
@@ -57,7 +61,7 @@ def commands_table() -> str:
 
 def refused_list() -> str:
     """Every command that is known, and refused with its reason."""
-    return ", ".join(_refused_names(COMMANDS.values())) + "."
+    return ", ".join(_refused_names(sorted(COMMANDS.values(), key=lambda command: command.name))) + "."
 
 
 def _refused_names(commands: Iterable[Command]) -> Iterable[str]:

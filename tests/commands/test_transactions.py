@@ -102,9 +102,10 @@ def test_an_overloaded_node_refuses_a_transaction_as_a_whole_or_not_at_all() -> 
     world = World(3, coordinator_in_flight_max="100")
     crowd, client = world.connect(0), world.connect(0)
     client.ask("MULTI", *[f"SET k{number} v" for number in range(5)])
-    crowd.post("MULTI", *[f"INCR c{number}" for number in range(500)], "EXEC")
+    crowd.ask("MULTI", *[f"INCR c{number}" for number in range(500)])
+    crowd.post("EXEC")
     assert client.ask("EXEC").startswith(b"-BUSY too many requests wait")
-    replies = split_replies(crowd.replies(502)[len(b"+OK\r\n" + b"+QUEUED\r\n" * 500 + b"*500\r\n") :])
+    replies = split_replies(crowd.replies(1)[len(b"*500\r\n") :])
     assert replies == [b":1\r\n"] * 500
     assert client.ask("GET k1", "MULTI", "SET k1 v", "EXEC").endswith(b"*1\r\n+OK\r\n")
 
