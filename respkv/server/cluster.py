@@ -6,13 +6,14 @@ Rule 2: while a change of the quorum is on its way, the stricter of old and new 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from respkv.config import changes, cluster_value
-from respkv.coordinator.operations import Ask, Call, Steps
+from respkv.coordinator.operations import Ask, Call, Steps, Until
 from respkv.errors import PeerProtocolError
 from respkv.placement.ring import Ring, decode_ring
 from respkv.transport import frames
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 VALUE_FILE = "cluster-value"
 RING_FILE = "ring"
+SAVE_S = 5.0
+"""A disk that takes longer than this for a small file is in trouble: CONFIG SET says so."""
 FLUSH_LEAD_MS = 20
 """How far FLUSHALL's floor lies ahead of the clock: most nodes learn of it before they stamp above it, and forget all at once."""
 
@@ -61,6 +64,9 @@ class ClusterState:
         """Called after the ring or the value changed: routes are to be drawn anew."""
         self.live_peers: Callable[[], list[NodeId]] = list
         self._save = save
+        self._saves_begun = self._saves_ended = 0
+        self._when_saved: deque[tuple[int, Callable[[], None]]] = deque()
+        """Who waits until so many saves have ended; they end in their order."""
         self._asked_value: dict[NodeId, float] = {}
         self._asked_ring: dict[NodeId, float] = {}
         self.conflicts: frozenset[NodeId] = frozenset()
@@ -79,8 +85,17 @@ class ClusterState:
         self.clock.absorb(max(merged.stamp, merged.flush_floor - 1))
         changes.apply(self.settings, cluster_value.shared_settings(merged))
         self._save(VALUE_FILE, cluster_value.encode(merged))
+        self._saves_begun += 1
         self.on_change()
         return True
+
+    def on_saved(self, name: str) -> None:
+        """A small file is on the disk."""
+        if name != VALUE_FILE:
+            return
+        self._saves_ended += 1
+        while self._when_saved and self._when_saved[0][0] <= self._saves_ended:
+            self._when_saved.popleft()[1]()
 
     def on_other_value(self, peer: NodeId, mark: int) -> None:
         """A frame's header names another value than ours: send ours, at most ten times a second. Whoever is behind learns."""
@@ -97,17 +112,21 @@ class ClusterState:
                 self.turn.events.append(("notice", f"{name} is now {text}, as set by the cluster (learnt from {peer[:8]})"))
 
     def serve_value(self, call: Call) -> None:
-        """The call "value": merge a value; the answer says that it is in force here."""
+        """The call "value": merge a value; the answer says that it is in force here, and on the disk."""
         self.adopt(cluster_value.decode(call.argument))
-        call.answer(b"+OK\r\n")
+        if self._saves_ended == self._saves_begun:
+            call.answer(b"+OK\r\n")
+        else:
+            self._when_saved.append((self._saves_begun, lambda: call.answer(b"+OK\r\n")))
 
     def spread(self, value: ClusterValue) -> Steps:
         """Adopt a value and bring it to all live nodes. Returns b"" or the error that says who did not confirm."""
         self.adopt(value)
+        saves_begun = self._saves_begun
         peers = [node for node in self.live_peers() if node != self.me]
-        if not peers:
-            return b""
-        answers = yield Ask(peers, "value", cluster_value.encode(self.value))
+        answers = (yield Ask(peers, "value", cluster_value.encode(self.value))) if peers else {}
+        if not (yield Until(lambda: self._saves_ended >= saves_begun, self.turn.now + SAVE_S)):
+            return b"-TIMEOUT it is in force, but not on this node's disk yet\r\n"
         missing = sorted(node[:8] for node, answer in answers.items() if answer != b"+OK\r\n" and node in self.live_peers())
         if missing:
             return b"-TIMEOUT not confirmed by %b; it will reach them by gossip\r\n" % ", ".join(missing).encode()

@@ -258,6 +258,7 @@ class Node:
                 self._stop(0)
             case _:
                 assert kind == turns.SAVED
+                self.cluster.on_saved(arrival[1])
 
     def _seal(self) -> None:
         """Ask the replicas; go on with sessions whose replies came; again, while there is anything."""
