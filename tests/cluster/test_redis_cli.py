@@ -90,10 +90,10 @@ def test_bigkeys_and_memkeys(node: NodeProcess) -> None:
 
 
 def test_stat(cluster: Cluster) -> None:
-    """It prints a line a second until it is stopped."""
+    """It prints a line each interval until it is stopped; into a pipe, only when there are 4 KB of them."""
     with contextlib.ExitStack() as stack:
         processes = [
-            stack.enter_context(subprocess.Popen(["redis-cli", "-p", str(node.port), "--stat"], stdout=subprocess.PIPE))
+            stack.enter_context(subprocess.Popen(["redis-cli", "-p", str(node.port), "-i", "0.01", "--stat"], stdout=subprocess.PIPE))
             for node in cluster.nodes
         ]
         for process in processes:

@@ -105,6 +105,7 @@ def test_in_the_scope_of_primaries_the_sum_over_nodes_is_right(cluster: Cluster,
         assert sorted(client.keys("key:*", target_nodes=PRIMARIES)) == sorted(key.encode() for key in KEYS)
 
 
+@pytest.mark.parametrize("protocol", [3], indirect=True)
 def test_a_dead_node_stops_nobody(cluster: Cluster, client: Any, protocol: int) -> None:
     """Reading and writing go on for all slots; in both scopes DBSIZE and SCAN tell of every key once."""
     write_all(client, "before")
