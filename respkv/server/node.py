@@ -26,6 +26,7 @@ from respkv.server.admission import Admission
 from respkv.server.calls import Calls
 from respkv.server.cluster import ClusterState
 from respkv.server.dispatch import Dispatcher
+from respkv.server.expiry import Expiry
 from respkv.server.options import membership_options
 from respkv.server.peers import Peers
 from respkv.server.pulse import Pulse
@@ -58,8 +59,6 @@ MEMTABLES_IN_MEMORY = 8
 #: ... but not less than this.
 MEMTABLE_BYTES_MIN = 1 << 20
 FREEZE_NOW = 1 << 60
-EXPIRY_INTERVAL_S = 0.1
-EXPIRED_PER_CYCLE_MAX = 2000
 
 
 class Node:
@@ -137,6 +136,7 @@ class Node:
             settings=self.settings, dispatcher=self.dispatcher, statistics=self.statistics, turn=turn, clients=self.clients
         )
         self.rows = RowReader(self)
+        self.expiry = Expiry(self)
         self.pulse = Pulse(self)
         self.rebuild = Rebuild(self)
         self.calls = Calls(self)
@@ -155,7 +155,6 @@ class Node:
         self._log_bytes_since_freeze = 0
         self._unsynced = False
         self._next_sync = turn.now
-        self._next_expiry = turn.now + EXPIRY_INTERVAL_S
         self._confirmation = Confirmation(turn.now)
         self._log_unconfirmed = False
         self._stopping: tuple[int, float] | None = None
@@ -286,11 +285,9 @@ class Node:
                 self._out.control.append((target, payload))
             self._watch_clock(now)
         self.handoff.tick()
-        if now >= self._next_expiry:
-            self._next_expiry = now + EXPIRY_INTERVAL_S
-            self.statistics.expired_keys += self.store.expire_some(self._turn.wall_ms, keys_max=EXPIRED_PER_CYCLE_MAX)
-            if self._burying:
-                self._burying = self.store.bury()
+        self.expiry.tick()
+        if self._burying:
+            self._burying = self.store.bury()
         self.topology.look()
         self.rows.tick()
         self.pulse.tick()
@@ -398,7 +395,7 @@ class Node:
         return min(settings.memtable_size, max(settings.maxmemory // MEMTABLES_IN_MEMORY, MEMTABLE_BYTES_MIN))
 
     def _next_wake(self) -> float:
-        wake = min(self.membership.next_due, self._next_expiry)
+        wake = min(self.membership.next_due, self.expiry.due)
         for machine in (self.coordinator, self.operations, self.handoff, self.rebuild, self.rows, self.pulse):
             due = machine.next_due()
             if due is not None and due < wake:

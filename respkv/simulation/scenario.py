@@ -33,6 +33,7 @@ class Scenario:
     load_s: float = 10.0
     clients: int = 6
     think_s: float = 0.08
+    """Mean pause of a client between two packets."""
     keys: int = 8
     """Keys of each family."""
     zones: int = 0
@@ -181,10 +182,10 @@ def draw(seed: int, *, nodes: int | None = None) -> Scenario:
         sync_s=(0.0005, rng.choice((0.005, 0.05))),
         echoes=rng.random() < 0.3,
         faults=faults,
-        fault_pause_s=rng.uniform(0.7, 3.0),
+        fault_pause_s=rng.choice((0.4, 1.0, 2.0)),
         load_s=rng.uniform(5.0, 10.0),
         clients=rng.randint(3, 9),
-        think_s=rng.choice((0.02, 0.04, 0.08)),
+        think_s=rng.choice((0.04, 0.08, 0.15)),
         keys=rng.choice((2, 5, 10)),
         zones=rng.choice((0, 0, 0, 2, 3)),
         flushes=rng.random() < 0.15,
@@ -192,8 +193,3 @@ def draw(seed: int, *, nodes: int | None = None) -> Scenario:
         memtable_bytes=rng.choice((1 << 26, 1 << 15, 1 << 13)),
     )
     return scenario if scenario.quorums.n == RULES_N else replace(scenario, rules=())
-
-
-def without_faults(scenario: Scenario) -> Scenario:
-    """The same on a healthy cluster."""
-    return replace(scenario, faults=())

@@ -77,6 +77,7 @@ class Store:
         "_victim",
         "bounded",
         "dirty",
+        "expiries_dropped",
         "floor",
         "frozen",
         "live",
@@ -101,6 +102,8 @@ class Store:
         """Keys that hold a value, by partition, whether in memory or not."""
         self.volatile: list[set[bytes]] = [set() for _ in range(ring_size)]
         """Keys in memory with an expiry, by partition."""
+        self.expiries_dropped = 0
+        """How many records with an expiry have left memory, or were not taken into it: they expire unseen."""
         self.removals: list[int] = [0] * ring_size
         """How often keys were taken out of memory, by partition: what else happens to a dictionary only appends to it."""
         self.frozen: Freeze | None = None
@@ -223,6 +226,7 @@ class Store:
         if memory_bytes_max and self.used_bytes > memory_bytes_max:
             self.resident = False
             self.live[partition] += holds_value(record)
+            self.expiries_dropped += record[16] == VALUE_EXPIRING
             return
         shard[key] = record
         self.used_bytes += len(key) + len(record) + ENTRY_OVERHEAD_BYTES
@@ -253,6 +257,7 @@ class Store:
             partition = self._victim
             self._victim = (partition + 1) % len(self.shards)
             shard, pinned, frozen = self.shards[partition], self.pinned[partition], self.frozen
+            volatile = self.volatile[partition]
             for key in [
                 key for key in shard if key not in pinned and key not in keep and (frozen is None or not frozen.holds(partition, key))
             ]:
@@ -260,6 +265,9 @@ class Store:
                 self.used_bytes -= len(key) + len(record) + ENTRY_OVERHEAD_BYTES
                 self.removals[partition] += 1
                 dropped += 1
+                if key in volatile:
+                    volatile.discard(key)
+                    self.expiries_dropped += 1
         if dropped:
             self.resident = False
         return dropped
@@ -312,25 +320,32 @@ class Store:
             self._expiry_cursor = (partition + 1) % len(self.shards)
             if not names:
                 continue
-            shard = self.shards[partition]
-            for key in list(names):
-                old = shard.get(key)
-                if old is None or old[16:17] != b"\x02":
-                    names.discard(key)
-                    continue
-                new = without_expired_value(old, now_ms)
-                if new is not old:
-                    shard[key] = new
-                    self._note(partition, key)
-                    self._recount(partition, key, old, new)
-                    names.discard(key)
-                    if self.bounded:
-                        self.used_bytes += len(new) - len(old)
-                    expired += 1
+            expired += sum(self._expire(partition, key, now_ms) for key in list(names))
             looked += len(names) + 1
             if looked >= keys_max:
                 break
         return expired
+
+    def expire_keys(self, keys: Iterable[bytes], now_ms: int) -> int:
+        """The same of these keys, as far as they are in memory."""
+        return sum(self._expire(self.partition(key), key, now_ms) for key in keys)
+
+    def _expire(self, partition: int, key: bytes, now_ms: int) -> bool:
+        shard, names = self.shards[partition], self.volatile[partition]
+        old = shard.get(key)
+        if old is None or old[16:17] != b"\x02":
+            names.discard(key)
+            return False
+        new = without_expired_value(old, now_ms)
+        if new is old:
+            return False
+        shard[key] = new
+        self._note(partition, key)
+        self._recount(partition, key, old, new)
+        names.discard(key)
+        if self.bounded:
+            self.used_bytes += len(new) - len(old)
+        return True
 
     def raise_floor(self, floor: bytes, *, highest: bytes) -> bool:
         """Forget every record below `floor`. `highest` is the highest stamp this node may hold. Returns whether nothing is left."""

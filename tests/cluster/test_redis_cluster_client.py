@@ -16,7 +16,7 @@ from tests.cluster.harness import HOST, Cluster, running_cluster, wait_until
 pytestmark = pytest.mark.cluster
 
 PRIMARIES = redis.RedisCluster.PRIMARIES
-KEYS = [f"key:{index}" for index in range(500)]
+KEYS = [f"key:{index}" for index in range(300)]
 
 
 @pytest.fixture(scope="module")

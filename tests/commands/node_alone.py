@@ -40,6 +40,7 @@ class Process:
         self.is_alive = True
         self.stopped: int | None = None
         self.saved: dict[str, bytes] = {}
+        self.scans_total = 0
         self.tables: dict[int, dict[bytes, bytes]] = defaultdict(dict)
         self.replies: dict[int, bytearray] = defaultdict(bytearray)
         self.closed: set[int] = set()
@@ -82,6 +83,7 @@ class Process:
     def _disk(self, out: turns.Departures) -> None:
         for token, wanted in out.loads:
             self.arrivals.append((turns.LOADED, token, [self.tables[partition].get(key) for partition, key in wanted]))
+        self.scans_total += len(out.scans)
         for token, partition, first_hash, limit in out.scans:
             order = sorted((xxh64_intdigest(key), key) for key in self.tables[partition])
             rest = [(place, key) for place, key in order if place >= first_hash]

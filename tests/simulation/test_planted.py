@@ -14,12 +14,9 @@ SHOWN_BY = {
     "cold taken for absent": 1,
     "hint lost": 2,
     "guest copy stays": 1,
-    "newer version ignored": 4,
     "refused yet done": 1,
     "repair assigns": 1,
     "replies overtake": 1,
-    "tie broken by place": 2,
-    "write answered early": 1,
 }
 
 
