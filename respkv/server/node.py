@@ -27,6 +27,7 @@ from respkv.server.calls import Calls
 from respkv.server.cluster import ClusterState
 from respkv.server.dispatch import Dispatcher
 from respkv.server.expiry import Expiry
+from respkv.server.flush import Flush
 from respkv.server.options import membership_options
 from respkv.server.peers import Peers
 from respkv.server.pulse import Pulse
@@ -137,6 +138,7 @@ class Node:
         )
         self.rows = RowReader(self)
         self.expiry = Expiry(self)
+        self.flush = Flush(self)
         self.pulse = Pulse(self)
         self.rebuild = Rebuild(self)
         self.calls = Calls(self)
@@ -161,7 +163,6 @@ class Node:
         """The exit code of a node that is about to stop, and when it stops at the latest."""
         self._unanswered: dict[NodeId, float] = {}
         """Peers of whom nothing was heard since the last frame to them, and when that left."""
-        self._burying = False
         self._scans: dict[int, Any] = {}
         self.coordinator.on_late = lambda peer: self.membership.late_answer(peer, turn.now)
         self.cluster.on_change = self._on_cluster_change
@@ -286,8 +287,7 @@ class Node:
             self._watch_clock(now)
         self.handoff.tick()
         self.expiry.tick()
-        if self._burying:
-            self._burying = self.store.bury()
+        self.flush.tick()
         self.topology.look()
         self.rows.tick()
         self.pulse.tick()
@@ -396,7 +396,7 @@ class Node:
 
     def _next_wake(self) -> float:
         wake = min(self.membership.next_due, self.expiry.due)
-        for machine in (self.coordinator, self.operations, self.handoff, self.rebuild, self.rows, self.pulse):
+        for machine in (self.coordinator, self.operations, self.handoff, self.rebuild, self.rows, self.pulse, self.flush):
             due = machine.next_due()
             if due is not None and due < wake:
                 wake = due
@@ -445,13 +445,11 @@ class Node:
         self.membership.publish("ring_epoch", self.cluster.ring.epoch)
         self.membership.publish("ring_hash", self.cluster.ring.digest())
         self.membership.publish("value_mark", f"{self.cluster.value_mark:016x}")
-        store.bound(settings.maxmemory)
         floor = self.cluster.value.flush_floor.to_bytes(8)
         if self.cluster.value.flush_floor and floor > store.floor:
-            if store.raise_floor(floor, highest=self.clock.last.to_bytes(8)):
-                self.hints.forget_all()
-            self._burying = True
+            self.flush.raise_floor(floor)
             self._out.purge_below = floor
+        store.bound(settings.maxmemory)
         self.topology.redraw_due = True
 
     def _watch_clock(self, now: float) -> None:

@@ -52,7 +52,7 @@ class Freeze:
     def batches(self) -> Iterator[list[Row]]:
         """Rows in lists of at most `BATCH_ROWS`.
 
-        Each row is what memory holds at that moment: it may be newer than the freeze, never older.
+        Each row is what memory holds at that moment: it may be newer than the freeze, never older. What FLUSHALL took is deleted.
         """
         for start in range(0, len(self._extra), BATCH_ROWS):
             yield self._extra[start : start + BATCH_ROWS]
@@ -64,7 +64,8 @@ class Freeze:
             batch: list[Row] = []
             for key in fresh:
                 partition = key_slot(key) >> store.shift
-                batch.append((partition, key, store.shards[partition].get(key) or None))
+                record = store.shards[partition].get(key)
+                batch.append((partition, key, record if record and record >= store.floor else None))
             yield batch
 
 
@@ -76,6 +77,7 @@ class Store:
         "_graveyard",
         "_victim",
         "bounded",
+        "counting",
         "dirty",
         "expiries_dropped",
         "floor",
@@ -113,7 +115,9 @@ class Store:
         """Whether `used_bytes` is kept."""
         self.used_bytes = 0
         self.floor = ABSENT
-        """Records below this stamp (8 bytes) do not exist: FLUSHALL."""
+        """Records below this stamp (8 bytes) do not exist: FLUSHALL. Memory may hold some until they are swept."""
+        self.counting: int | None = None
+        """A partition from which nothing leaves memory, because somebody counts what the tables alone hold of it."""
         self._victim = 0
         self._expiry_cursor = 0
         self._graveyard: list[dict[bytes, bytes]] = []
@@ -136,13 +140,13 @@ class Store:
                 return True
             shard[key] = record
             self.dirty.append(key)
-            if not old or old[16] != VALUE or record[16] != VALUE:
+            if not old or old[16] != VALUE or record[16] != VALUE or old < self.floor:
                 self._recount(partition, key, old or ABSENT, record)
             if self.bounded:
                 self.pinned[partition].add(key)
                 self.used_bytes += len(record) - (len(old) if old is not None else -len(key) - ENTRY_OVERHEAD_BYTES)
             return False
-        return old != record
+        return old != record or record < self.floor
 
     def merge_pairs(self, pairs: Sequence[bytes]) -> list[int]:
         """Merge [key, record, key, record, ...]. Returns the indices (of pairs) that another version wins over."""
@@ -180,7 +184,7 @@ class Store:
             self.pinned[partition].add(key)
 
     def _recount(self, partition: int, key: bytes, old: bytes, new: bytes) -> None:
-        self.live[partition] += holds_value(new) - holds_value(old)
+        self.live[partition] += holds_value(new) - (old >= self.floor and holds_value(old))
         if new and new[16] == VALUE_EXPIRING and expiry_of(new) is not None and holds_value(new):
             self.volatile[partition].add(key)
         elif old and old[16] == VALUE_EXPIRING:
@@ -256,6 +260,8 @@ class Store:
                 break
             partition = self._victim
             self._victim = (partition + 1) % len(self.shards)
+            if partition == self.counting:
+                continue
             shard, pinned, frozen = self.shards[partition], self.pinned[partition], self.frozen
             volatile = self.volatile[partition]
             for key in [
@@ -348,28 +354,39 @@ class Store:
         return True
 
     def raise_floor(self, floor: bytes, *, highest: bytes) -> bool:
-        """Forget every record below `floor`. `highest` is the highest stamp this node may hold. Returns whether nothing is left."""
+        """Let no record below `floor` exist. `highest` is the highest stamp this node may hold. Returns whether nothing is left.
+
+        Otherwise every partition is to be swept: until then its count lacks what was written above the floor before this call.
+        """
         if floor <= self.floor:
             return False
         self.floor = floor
-        survivors: list[list[tuple[bytes, bytes]]] = []
-        if highest >= floor:
-            survivors = [[item for item in shard.items() if item[1] >= floor or not item[1]] for shard in self.shards]
-        self._graveyard.extend(self.shards)
         count = len(self.shards)
-        self.shards = [{} for _ in range(count)]
         self.live = [0] * count
+        if highest >= floor:
+            return False
+        self._graveyard.extend(self.shards)
+        self.shards = [{} for _ in range(count)]
         self.volatile = [set() for _ in range(count)]
         self.used_bytes = 0
-        for partition, items in enumerate(survivors):
-            for key, record in items:
-                if record:
-                    self.merge(partition, key, record)
-                elif not self.resident:
-                    # Known to be absent, whatever the tables still say.
-                    self.loaded(partition, key, None)
-        self.resident = self.resident or highest < floor
-        return highest < floor
+        self.resident = True
+        return True
+
+    def sweep(self, partition: int, elsewhere: Iterable[bytes] = ()) -> None:
+        """Drop what lies below the floor from one partition, and count the rest.
+
+        `elsewhere` are keys that hold a value in the tables: those that are not in memory are counted with it.
+        """
+        shard, floor = self.shards[partition], self.floor
+        # What is known to be absent stays so, whatever the tables still say.
+        kept = {key: record for key, record in shard.items() if record >= floor or not record}
+        if self.bounded:
+            gone = (len(key) + len(record) + ENTRY_OVERHEAD_BYTES for key, record in shard.items() if key not in kept)
+            self.used_bytes -= sum(gone)
+        self._graveyard.append(shard)
+        self.shards[partition] = kept
+        self.live[partition] = sum(map(holds_value, kept.values())) + sum(key not in kept for key in elsewhere)
+        self.volatile[partition].intersection_update(kept)
 
     def bury(self, shards_max: int = 16) -> bool:
         """Free some of what FLUSHALL left behind; freeing a million records at once would stop the node."""
