@@ -380,7 +380,9 @@ class Node:
             self._log_bytes_since_freeze = 0
             out.freeze = store.freeze(self._freeze_number, self.hints.changes())
             self._log_unconfirmed = True
-        if store.bounded and store.used_bytes > settings.maxmemory:
+        if not store.resident:
+            store.drop_absent(keep=self.parking.keys)
+        if 0 < settings.maxmemory < store.used_bytes:
             self.statistics.evicted_records_total += store.evict(settings.maxmemory, keep=self.parking.keys)
 
     def freeze_soon(self) -> None:

@@ -8,7 +8,8 @@ Rule 3: one dictionary a partition keeps each resize, copy and drop far below a 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Container, Iterable, Iterator, Sequence
 
 from respkv.placement.slots import key_slot, partition_shift
 from respkv.versions.records import ABSENT, VALUE, VALUE_EXPIRING, expiry_of, holds_value, is_visible, without_expired_value
@@ -17,6 +18,8 @@ Row = tuple[int, bytes, bytes | None]
 """(partition, key, record; None: delete)."""
 
 BATCH_ROWS = 500
+ABSENT_KEYS_MAX = 1 << 16
+"""So many keys are remembered not to exist; `maxmemory` may leave less room."""
 #: What a key costs beside its own bytes and those of its record: two object headers and a share of the dictionary.
 ENTRY_OVERHEAD_BYTES = 33 + 33 + 100
 
@@ -73,6 +76,7 @@ class Store:
     """Records by partition and key, with counts of live keys."""
 
     __slots__ = (
+        "_absent",
         "_expiry_cursor",
         "_graveyard",
         "_victim",
@@ -112,7 +116,7 @@ class Store:
         self.resident = True
         """Whether a key that is not in memory does not exist."""
         self.bounded = False
-        """Whether `used_bytes` is kept."""
+        """Whether `used_bytes` and `pinned` are kept: something may leave memory."""
         self.used_bytes = 0
         self.floor = ABSENT
         """Records below this stamp (8 bytes) do not exist: FLUSHALL. Memory may hold some until they are swept."""
@@ -121,6 +125,8 @@ class Store:
         self._victim = 0
         self._expiry_cursor = 0
         self._graveyard: list[dict[bytes, bytes]] = []
+        self._absent: deque[tuple[int, bytes]] = deque()
+        """Keys that the tables were asked for in vain, oldest first."""
 
     def partition(self, key: bytes) -> int:
         """The partition of a key."""
@@ -210,6 +216,7 @@ class Store:
             return
         if record is None or record < self.floor:
             record = ABSENT
+            self._absent.append((partition, key))
         shard[key] = record
         self.used_bytes += len(key) + len(record) + ENTRY_OVERHEAD_BYTES
         if record and record[16] == VALUE_EXPIRING and expiry_of(record) is not None and holds_value(record):
@@ -237,7 +244,7 @@ class Store:
         self._recount(partition, key, ABSENT, record)
 
     def bound(self, memory_bytes_max: int) -> None:
-        """Begin or cease to count bytes, when `maxmemory` changes."""
+        """Begin or cease to count bytes, when `maxmemory` changes. What has left memory comes back only when it is asked for."""
         if memory_bytes_max and not self.bounded:
             for key in self.dirty:
                 partition = self.partition(key)
@@ -247,7 +254,7 @@ class Store:
             if self.frozen is not None:
                 self.frozen.pin()
             self.used_bytes = sum(len(key) + len(record) + ENTRY_OVERHEAD_BYTES for shard in self.shards for key, record in shard.items())
-        self.bounded = bool(memory_bytes_max)
+        self.bounded = bool(memory_bytes_max) or not self.resident
 
     def evict(self, memory_bytes_max: int, *, keep: dict[bytes, int], partitions_max: int = 8) -> int:
         """Drop records that the tables have, partition by partition, until memory fits. Returns how many.
@@ -277,6 +284,21 @@ class Store:
         if dropped:
             self.resident = False
         return dropped
+
+    def drop_absent(self, *, keep: Container[bytes]) -> None:
+        """Remember no more than some of the keys that do not exist: clients can ask for any number of them. `keep` as for `evict`."""
+        for _ in range(len(self._absent) - ABSENT_KEYS_MAX):
+            partition, key = self._absent.popleft()
+            shard, frozen = self.shards[partition], self.frozen
+            if shard.get(key) != ABSENT:
+                continue
+            is_pinned = key in self.pinned[partition] or (frozen is not None and frozen.holds(partition, key))
+            if is_pinned or key in keep or partition == self.counting:
+                self._absent.append((partition, key))
+                continue
+            del shard[key]
+            self.used_bytes -= len(key) + ENTRY_OVERHEAD_BYTES
+            self.removals[partition] += 1
 
     # --- to the tables
 

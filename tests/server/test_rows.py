@@ -4,6 +4,7 @@ import pytest
 from xxhash import xxh64_intdigest
 
 from respkv.placement.slots import key_slot
+from respkv.storage.store import ABSENT_KEYS_MAX
 from tests.commands.node_alone import World
 
 Rows = list[tuple[bytes, bytes]]
@@ -89,3 +90,16 @@ def test_orders_that_nobody_uses_are_let_go() -> None:
     world.advance(20.0)
     assert reader.orders_count() == 0
     assert key_slot(b"tag") >> 8 == partition
+
+
+def test_a_node_without_a_bound_does_not_remember_every_key_that_it_was_asked_for_in_vain() -> None:
+    world, _, _ = filled(10)
+    process = world.processes[0]
+    process.flush_to_tables()
+    client = world.client()
+    client("CONFIG", "SET", "maxmemory", "0")
+    for first in range(0, ABSENT_KEYS_MAX + 4000, 2000):
+        client("MGET", *[f"missing:{number}" for number in range(first, first + 2000)])
+    store = process.node.store
+    assert sum(map(len, store.shards)) <= ABSENT_KEYS_MAX
+    assert client("GET", "{tag}5") == b"value"

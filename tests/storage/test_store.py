@@ -9,6 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from respkv.storage import store as storage
 from respkv.storage.store import BATCH_ROWS, ENTRY_OVERHEAD_BYTES, Row, Store
 from respkv.versions import records
 from respkv.versions.records import ABSENT, pack_stamp
@@ -125,6 +126,13 @@ class StoreAgainstModel(RuleBasedStateMachine):
         self.store.evict(limit, keep=dict.fromkeys(keep, 1), partitions_max=partitions)
         assert all(key in self.store.shards[self.store.partition(key)] for key in there)
 
+    @precondition(lambda self: not self.store.resident)
+    @rule(keep=st.sets(NAMES, max_size=2))
+    def drop_absent(self, keep: set[bytes]) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(storage, "ABSENT_KEYS_MAX", 2)
+            self.store.drop_absent(keep=keep)
+
     @rule(milliseconds=st.integers(0, 8), keys_max=st.integers(1, 20))
     def expire(self, milliseconds: int, keys_max: int) -> None:
         self.now_ms += milliseconds
@@ -192,6 +200,26 @@ class StoreAgainstModel(RuleBasedStateMachine):
 
 TestStore = StoreAgainstModel.TestCase
 TestStore.settings = settings(max_examples=80, stateful_step_count=40)
+
+
+def test_keys_that_do_not_exist_are_not_all_remembered() -> None:
+    store = Store(ring_size=RING_SIZE)
+    store.bound(1)
+    store.merge_pairs([b"k", records.string(b"v", stamp=5, actor=ACTOR)])
+    list(store.freeze(1, []).batches())
+    store.flushed(1)
+    assert store.evict(0, keep={}, partitions_max=RING_SIZE) == 1
+    # `maxmemory` is lifted: nothing is dropped for room any more.
+    store.bound(0)
+    asked = [b"missing:%d" % number for number in range(storage.ABSENT_KEYS_MAX + 1000)]
+    for key in asked:
+        store.loaded(store.partition(key), key, None)
+        store.drop_absent(keep=asked[:10])
+    assert sum(map(len, store.shards)) <= storage.ABSENT_KEYS_MAX
+    assert not store.cold(asked[:10])
+    assert len(store.cold(asked)) == 1000
+    # What was written since, or has no way back from the tables yet, is no mere absence.
+    assert store.cold([b"k"])
 
 
 def test_rows_that_are_no_records_travel_with_a_freeze() -> None:
