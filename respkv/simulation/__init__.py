@@ -10,7 +10,7 @@
 `workload`  the commands that clients send.
 `clients`   connections that send them and note what was answered.
 `history`   what was asked and answered, and what may be concluded from it.
-`checks`    what must be true afterwards.
+`checks`    what must be true afterwards: `copies` of what nodes hold, `promises` of what clients were told.
 `verdict`   one run of a seed: play it, heal it, check it.
 `planted`   bugs that exist in here only, to see that they are found.
 """

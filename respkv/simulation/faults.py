@@ -7,7 +7,7 @@ cut         nothing passes between some nodes: a partition, a node on its own, o
 reset       the connections of one pair are reset
 slow-link   bytes between two nodes take much longer
 slow-disk   a node's syncs and reads take much longer
-clock       a wall clock jumps
+clock       a wall clock jumps, forward or back
 """
 
 from __future__ import annotations
@@ -61,6 +61,7 @@ class Faults:
         self._healings.clear()
         for process in self._world.processes:
             process.go_on()
+        self._world.mend_clocks()
 
     def _pause(self) -> None:
         pause_s = self._rng.expovariate(1.0 / self._world.scenario.fault_pause_s)
@@ -194,5 +195,5 @@ class Faults:
     def _clock(self) -> None:
         process = self._rng.choice(self._world.processes)
         skew_ms = max(self._world.scenario.skew_ms, 50.0)
-        process.clock.offset_ms = self._rng.uniform(-skew_ms, skew_ms)
+        process.clock.put(self._rng.uniform(-skew_ms, skew_ms), now=self._world.schedule.now)
         self._world.note(f"the clock of n{process.index} jumps to {process.clock.offset_ms:+.0f} ms")

@@ -2,7 +2,7 @@
 
 Keys come in families, named by their first letter, because each command makes another kind of promise:
 `r` registers, written blindly with values that are never written twice; `c` counters; `a` strings that are appended to;
-`n` keys that are only ever set where nothing was; `e` keys whose expiry is changed.
+`n` keys that are only ever set where nothing was; `e` registers whose expiry is changed.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import hiredis
 
 Reply = object
 NEVER = math.inf
+EXPIRING = {b"PEXPIRE": 0.001, b"EXPIRE": 1.0, b"PERSIST": 0.0}
+"""Commands that change when a value expires, and the unit of their argument in seconds."""
 
 
 class Outcome(enum.Enum):
@@ -96,12 +98,26 @@ class Read:
     request: Request
 
 
+@dataclass(slots=True, eq=False)
+class Deadline:
+    """A time to live that a request gave, or may have given, to the value that was there; None: it took it away."""
+
+    ttl_s: float | None
+    request: Request
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether there was a value, and the client heard of it."""
+        return self.request.outcome is Outcome.DONE
+
+
 @dataclass(slots=True)
 class Register:
     """All that happened to one key."""
 
     writes: list[Write] = field(default_factory=lambda: [Write(None, None)])
     reads: list[Read] = field(default_factory=list)
+    deadlines: list[Deadline] = field(default_factory=list)
     refused: set[bytes] = field(default_factory=set)
 
 
@@ -153,6 +169,9 @@ class History:
             for key, value in reads:
                 if key[:1] in b"rne":
                     found.setdefault(key, Register()).reads.append(Read(value, request))
+            deadline = deadline_of(request)
+            if deadline is not None:
+                found.setdefault(request.arguments[1], Register()).deadlines.append(deadline)
         for register in found.values():
             register.writes += flushes
         return found
@@ -240,6 +259,14 @@ def _effects_of_set(request: Request) -> tuple[Writes, Reads]:
     ttl_s = int(options[options.index(b"PX") + 1]) / 1000 if b"PX" in options else None
     reads: Reads = [(key, _value(request.reply))] if done and b"GET" in options else []
     return [(key, Write(value, request, done, ttl_s))], reads
+
+
+def deadline_of(request: Request) -> Deadline | None:
+    """The change of an expiry that a request made, or may have made."""
+    name, *rest = request.arguments
+    if name not in EXPIRING or request.outcome is Outcome.REFUSED or (request.outcome is Outcome.DONE and request.reply == 0):
+        return None
+    return Deadline(int(rest[1]) * EXPIRING[name] if len(rest) > 1 else None, request)
 
 
 def _value(reply: object) -> bytes | None:

@@ -392,7 +392,7 @@ class LogDroppedEarly(Bugs):
     """The log before a freeze is dropped when the freeze begins, not when the tables are flushed."""
 
     faults = ("kill",)
-    others: ClassVar[dict[str, Any]] = {"memtable_bytes": 1 << 12}
+    others: ClassVar[dict[str, Any]] = {"memtable_bytes": 1 << 12, "sync_s": (0.1, 0.5), "fault_pause_s": 0.4}
     directives: ClassVar[dict[str, str]] = {"write-quorum": "one", "read-quorum": "quorum"}
 
     def patches(self) -> list[Patch]:

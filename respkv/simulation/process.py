@@ -52,12 +52,19 @@ class WallClock:
     """What a node's machine takes for the time."""
 
     offset_ms: float = 0.0
+    """How far off it was when it was last set ..."""
+    set_at: float = 0.0
+    """... which was then."""
     drift: float = 0.0
-    """Seconds per second."""
+    """How much further off it is each second since, in seconds."""
 
     def read(self, now: float) -> int:
         """Unix milliseconds."""
-        return EPOCH_MS + int(self.offset_ms + now * 1000.0 * (1.0 + self.drift))
+        return EPOCH_MS + int(self.offset_ms + (now + (now - self.set_at) * self.drift) * 1000.0)
+
+    def put(self, offset_ms: float, *, now: float) -> None:
+        """Somebody sets it, right or wrong: it jumps."""
+        self.offset_ms, self.set_at = offset_ms, now
 
 
 class Process:

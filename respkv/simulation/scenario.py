@@ -22,6 +22,8 @@ class Scenario:
     directives: dict[str, str] = field(default_factory=dict)
     skew_ms: float = 0.0
     """Wall clocks are off by up to this much, either way."""
+    drift: float = 1e-4
+    """Wall clocks are fast or slow by up to so many seconds per second."""
     delay_s: tuple[float, float] = (0.0001, 0.001)
     sync_s: tuple[float, float] = (0.0005, 0.01)
     read_s: tuple[float, float] = (0.0001, 0.005)
@@ -146,6 +148,8 @@ QUORUMS = (
 RULES = ((2, 2), (1, 3), (2, 3), (3, 2), (3, 3))
 """What CONFIG SET may choose while three nodes keep a key: all of them overlap."""
 RULES_N = 3
+HALF_AN_HOUR_MS = 1_800_000
+HOURS_RATIO = 0.2
 
 
 def draw(seed: int, *, nodes: int | None = None) -> Scenario:
@@ -192,4 +196,14 @@ def draw(seed: int, *, nodes: int | None = None) -> Scenario:
         rules=RULES if rng.random() < 0.15 else (),
         memtable_bytes=rng.choice((1 << 26, 1 << 15, 1 << 13)),
     )
+    scenario = _with_clocks(scenario, random.Random(f"clocks {seed}"))
     return scenario if scenario.quorums.n == RULES_N else replace(scenario, rules=())
+
+
+def _with_clocks(scenario: Scenario, rng: random.Random) -> Scenario:
+    """Some clusters have clocks an hour apart, and some of those are told to write all the same."""
+    kind = rng.random()
+    if kind >= HOURS_RATIO:
+        return replace(scenario, drift=rng.choice((1e-4, 1e-4, 1e-2)))
+    directives = scenario.directives if kind < HOURS_RATIO / 4 else {**scenario.directives, "max-clock-skew": str(4 * HALF_AN_HOUR_MS)}
+    return replace(scenario, skew_ms=HALF_AN_HOUR_MS, directives=directives)

@@ -121,14 +121,18 @@ class Workload:
 
     def _expire(self) -> list[bytes]:
         rng, key = self._rng, self._key("e")
-        match rng.randint(0, 4):
+        match rng.randint(0, 7):
             case 0:
                 return [b"SET", key, self._value(key)]
             case 1:
-                return [b"PEXPIRE", key, b"%d" % rng.choice((100, 1000, 100_000))]
+                return [b"SET", key, self._value(key), b"PX", b"%d" % rng.choice((100, 1000, 100_000))]
             case 2:
-                return [b"PERSIST", key]
+                return [b"PEXPIRE", key, b"%d" % rng.choice((100, 1000, 100_000))]
             case 3:
+                return [b"EXPIRE", key, b"1"]
+            case 4:
+                return [b"PERSIST", key]
+            case 5:
                 return [b"PTTL", key]
             case _:
                 return [b"GET", key]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
     from respkv.simulation.clients import Connection
     from respkv.simulation.scenario import Scenario
 
-DRIFT = 1e-4
+SKEW_MAX_MS = 2000.0
+"""Clocks that are further off are set right before the end: nobody waits hours for what expires meanwhile."""
+SKEW_MENDED_MS = 20.0
 PATIENCE_TIMEOUTS = 3
 PATIENCE_S = 0.5
 CLIENT_DELAY_S = (0.00005, 0.0004)
@@ -62,7 +65,7 @@ class World:
         disk = Disk(self.schedule, random.Random(rng.random()), sync_s=scenario.sync_s, read_s=scenario.read_s)
         process = Process(self, index, me=me, disk=disk, rng=random.Random(rng.random()))
         process.clock.offset_ms = rng.uniform(-scenario.skew_ms, scenario.skew_ms)
-        process.clock.drift = rng.uniform(-DRIFT, DRIFT)
+        process.clock.drift = rng.uniform(-scenario.drift, scenario.drift)
         return process
 
     def start(self) -> None:
@@ -95,11 +98,26 @@ class World:
     def skew_s(self) -> float:
         """How far two wall clocks may ever have been apart."""
         jumps_ms = 50.0 if "clock" in self.scenario.faults else 0.0
-        return 2.0 * max(self.scenario.skew_ms, jumps_ms) / 1000.0 + 2 * DRIFT * self.schedule.now
+        return 2.0 * max(self.scenario.skew_ms, jumps_ms) / 1000.0 + 2 * self.scenario.drift * self.schedule.now
+
+    def skew_now_s(self) -> float:
+        """How far two wall clocks are apart."""
+        clocks = [process.clock.read(self.schedule.now) for process in self.processes]
+        return (max(clocks) - min(clocks)) / 1000.0
+
+    def mend_clocks(self) -> None:
+        """Set clocks right that are far off."""
+        if self.scenario.skew_ms > SKEW_MAX_MS:
+            for process in self.processes:
+                process.clock.put(self.rng.uniform(-SKEW_MENDED_MS, SKEW_MENDED_MS), now=self.schedule.now)
 
     def last_wall_ms(self) -> int:
         """The latest time that any wall clock shows."""
         return max(process.clock.read(self.schedule.now) for process in self.processes)
+
+    def furthest_wall_ms(self) -> int:
+        """A time that no wall clock has shown yet, even before it was set back."""
+        return self.last_wall_ms() + math.ceil(self.skew_s() * 1000)
 
     def patience_s(self) -> float:
         """Within which time every request is answered once it has its turn."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from respkv.simulation.checks import check_copies, check_replicas
+from respkv.simulation.copies import check_copies, check_replicas
 from tests.simulation.scene import Scene
 
 STRICT = {"sloppy-quorum": "no"}
