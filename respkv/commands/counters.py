@@ -56,7 +56,7 @@ def _add(request: Request, increment: int) -> Steps:
     if not INTEGER_MIN <= number <= INTEGER_MAX:
         msg = "increment or decrement would overflow"
         raise ClientError(msg)
-    yield Write([(key, request.string(b"%d" % number, None if value is None else expiry_of(record)))])
+    yield Write([(key, request.string(b"%d" % number, None if value is None else expiry_of(record, request.now_ms)))])
     return integer(number)
 
 
@@ -71,5 +71,5 @@ def _add_float(request: Request, increment: LongDouble) -> Steps:
     (record,) = yield Read([key])
     value = string_in(record, request)
     total = format_float(add_floats(parse_float(b"0" if value is None else value), increment))
-    yield Write([(key, request.string(total, None if value is None else expiry_of(record)))])
+    yield Write([(key, request.string(total, None if value is None else expiry_of(record, request.now_ms)))])
     return bulk(total)

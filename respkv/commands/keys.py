@@ -117,7 +117,7 @@ def _expire(request: Request, unit: Unit) -> Steps:
 def _set_expiry(request: Request, when: int, conditions: frozenset[bytes]) -> Steps:
     key = request.args[1]
     (record,) = yield Read([key])
-    if not is_visible(record, request.now_ms) or not holds(conditions, when=when, current=expiry_of(record)):
+    if not is_visible(record, request.now_ms) or not holds(conditions, when=when, current=expiry_of(record, request.now_ms)):
         return ZERO
     yield Write([(key, request.with_expiry(record, when) if when > request.now_ms else request.tombstone())])
     return ONE
@@ -128,7 +128,7 @@ def persist(request: Request) -> Steps:
     """Removes the expiration time of a key."""
     key = request.args[1]
     (record,) = yield Read([key])
-    if not is_visible(record, request.now_ms) or expiry_of(record) is None:
+    if not is_visible(record, request.now_ms) or expiry_of(record, request.now_ms) is None:
         return ZERO
     yield Write([(key, request.with_expiry(record, FOREVER))])
     return ONE
@@ -162,5 +162,5 @@ def _tell_expiry(request: Request, told: Callable[[int], int]) -> Steps:
     (record,) = yield Read([request.args[1]])
     if not exists(record, request):
         return NO_KEY
-    when = expiry_of(record)
+    when = expiry_of(record, request.now_ms)
     return NO_EXPIRY if when is None else integer(told(when))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -21,6 +22,7 @@ from respkv.resp.numbers import parse_integer
 from respkv.resp.writer import OK, bulk, encode
 from respkv.versions import records
 from respkv.versions.records import TOMBSTONE
+from respkv.versions.vectors import merge
 
 if TYPE_CHECKING:
     from respkv.commands.context import Context, Request
@@ -121,7 +123,7 @@ def respkv_key(request: Request) -> Steps:
         if answer is not None and not answer.startswith(b"-"):
             record, owners = _decode_key_state(answer)
             held[node] = (records.without_expired_value(record, request.now_ms), owners)
-    newest = max((record for record, _ in held.values()), default=b"")
+    newest = reduce(merge, (record for record, _ in held.values()), b"")
     replicas = []
     for place, node in enumerate(preference):
         is_primary = place < table.n
@@ -144,7 +146,7 @@ def _replica(held: tuple[bytes, list[str]] | None, newest: bytes, *, now_ms: int
         replica.version = records.describe(record)
         value = records.value_of(record, now_ms)
         if value is not None and record[16] != TOMBSTONE:
-            expires_at = records.expiry_of(record)
+            expires_at = records.expiry_of(record, now_ms)
             replica.type, replica.size = records.type_name(record), len(value)
             replica.ttl_ms = -1 if expires_at is None else max(expires_at - now_ms, 0)
     return replica

@@ -66,7 +66,7 @@ def _look_and_set(request: Request, options: Options, expire_at_ms: int | None) 
     may = not is_there if b"NX" in flags else is_there or b"XX" not in flags
     if may:
         if options.expiry == b"KEEPTTL" and is_there:
-            expire_at_ms = expiry_of(record)
+            expire_at_ms = expiry_of(record, request.now_ms)
         yield Write([(key, _new_version(request, request.args[2], expire_at_ms))])
     if b"GET" in flags:
         return bulk(old, request.resp)
@@ -135,7 +135,7 @@ def _get_and_expire(request: Request, options: Options) -> Steps:
     when = FOREVER if options.expiry == b"PERSIST" else options.moment(command="getex", now_ms=request.now_ms)
     if when is not None and when <= request.now_ms:
         yield Write([(key, request.tombstone())])
-    elif when is not None and (when != FOREVER or expiry_of(record) is not None):
+    elif when is not None and (when != FOREVER or expiry_of(record, request.now_ms) is not None):
         yield Write([(key, request.with_expiry(record, when))])
     return bulk(value)
 
@@ -242,7 +242,7 @@ def append(request: Request) -> Steps:
     value = string_in(record, request) or b""
     check_length(len(value) + len(addition), request)
     value += addition
-    yield Write([(key, request.string(value, expiry_of(record) if is_visible(record, request.now_ms) else None))])
+    yield Write([(key, request.string(value, expiry_of(record, request.now_ms) if is_visible(record, request.now_ms) else None))])
     return integer(len(value))
 
 
@@ -265,5 +265,5 @@ def _overwrite(request: Request, offset: int) -> Steps:
     check_length(offset + len(part), request)
     old = value or b""
     new = old[:offset].ljust(offset, b"\0") + part + old[offset + len(part) :]
-    yield Write([(key, request.string(new, None if value is None else expiry_of(record)))])
+    yield Write([(key, request.string(new, None if value is None else expiry_of(record, request.now_ms)))])
     return integer(len(new))

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from respkv.versions.vectors import merge
+
 if TYPE_CHECKING:
     from respkv.config.quorums import Quorums
     from respkv.coordinator.routes import Route
@@ -169,7 +171,7 @@ def merge_answers(best: list[bytes], records: list[bytes]) -> bool:
     if best == records:
         return False
     for index, record in enumerate(records):
-        best[index] = max(best[index], record)
+        best[index] = merge(best[index], record)
     return True
 
 
@@ -177,6 +179,6 @@ def stale_pairs(batch: ReadBatch, records: list[bytes]) -> list[bytes]:
     """[key, record, ...] that a replica which answered `records` lacks. A late answer may hold newer ones."""
     pairs: list[bytes] = []
     for key, newest, held in zip(batch.keys, batch.best, records, strict=True):
-        if newest > held:
-            pairs += (key, newest)
+        if newest != held and (merged := merge(newest, held)) != held:
+            pairs += (key, merged)
     return pairs

@@ -13,7 +13,8 @@ from respkv.coordinator.batches import Division, WriteBatch
 from respkv.coordinator.quorum import refusal, write_timeout
 from respkv.errors import ClientError, ClockSkewError, OverloadedError, PeerProtocolError
 from respkv.transport import frames
-from respkv.versions.records import ABSENT, newest_stamp_of, restamped, stamp_of
+from respkv.versions.records import ABSENT, SIBLINGS, newest_stamp_of, restamped, stamp_of
+from respkv.versions.vectors import merge
 
 if TYPE_CHECKING:
     from respkv.config.quorums import Quorums
@@ -188,7 +189,7 @@ class Writes:
                 msg = "acknowledges what was not sent"
                 raise PeerProtocolError(msg)
             key, record = keys[index], batch.items[2 * index + 1]
-            if last[key] != index or successors.get(key, ABSENT) > record:
+            if last[key] != index or record[16] == SIBLINGS or merge(successors.get(key, ABSENT), record) != record:
                 continue
             # An expiry that lost to another version of its key must not revive its own.
             if newest_stamp_of(record) == stamp_of(record):
@@ -202,7 +203,7 @@ class Writes:
             if other is not batch and other.parent is not batch:
                 items = iter(other.items)
                 for key, record in zip(items, items, strict=True):
-                    newest[key] = max(newest.get(key, ABSENT), record)
+                    newest[key] = merge(newest.get(key, ABSENT), record)
         return newest
 
     def _resend(self, batch: WriteBatch, pairs: list[bytes]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from respkv.versions.records import VALUE_EXPIRING, expiry_of, holds_value
+from respkv.versions.records import will_expire, without_expired_value
 
 if TYPE_CHECKING:
     from respkv.server.node import Node
@@ -65,14 +65,12 @@ class Expiry:
         shard = store.shards[self._partition]
         gone = []
         for key, record in rows:
-            if record[16] == VALUE_EXPIRING and key not in shard and holds_value(record):
-                when = expiry_of(record)
-                if when is None:
-                    continue
-                if when <= wall_ms:
-                    gone.append(key)
-                else:
-                    self._met = True
+            if key in shard or not will_expire(record):
+                continue
+            if without_expired_value(record, wall_ms) is not record:
+                gone.append(key)
+            else:
+                self._met = True
         if gone:
             node.parking.when_loaded(gone, lambda: self._drop(gone))
         if next_hash is not None:

@@ -20,7 +20,7 @@ import msgspec
 from respkv.errors import DamageError
 from respkv.repair.hints import HINTS_PARTITION, HintStatistics, owner_and_key
 from respkv.server.turns import LOG_CONFIRMED, LOG_HINTS, LOG_HINTS_DROPPED, LOG_KEYS_DROPPED, LOG_MARK, LOG_WRITES
-from respkv.versions.records import ABSENT, VALUE_EXPIRING, newest_stamp_of
+from respkv.versions.records import ABSENT, VALUE_EXPIRING, newest_stamp_of, pack_stamp
 
 if TYPE_CHECKING:
     from respkv.ids import NodeId
@@ -131,8 +131,8 @@ class Restoration:
                     self._hints.restore(owner, (hinted,), self._now, changed=False)
                 continue
             newest = max(newest, record[:8])
-            if record[16] == VALUE_EXPIRING and record[18:26] > newest:
-                newest = record[18:26]
+            if record[16] >= VALUE_EXPIRING:
+                newest = max(newest, pack_stamp(newest_stamp_of(record)))
             if key not in forgotten:
                 warm(partition, key, record, memory_bytes_max=memory_bytes_max)
         self._clock.absorb(int.from_bytes(newest, "big"))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from xxhash import xxh64_intdigest
 
 from respkv.server.hash_order import HashOrder
+from respkv.versions.vectors import merge
 
 if TYPE_CHECKING:
     from respkv.server.node import Node
@@ -117,6 +118,6 @@ class RowReader:
             place = places[key] = xxh64_intdigest(key)
             if next_hash is None or place < next_hash:
                 held = shard.get(key)
-                merged[key] = max(record, merged.get(key, b"")) if held is None else held
+                merged[key] = merge(record, merged.get(key, b"")) if held is None else held
         order = sorted(merged, key=lambda key: (places[key], key))
         return [(key, record) for key in order if (record := merged[key]) and record >= floor]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import TYPE_CHECKING
 
 from respkv.commands.table import COMMANDS
 from respkv.simulation.clients import Reader
 from respkv.versions.records import ABSENT, HEADER_BYTES, expiry_of, holds_value, is_visible, without_expired_value
+from respkv.versions.vectors import merge
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,6 +30,11 @@ def held_record(process: Process, key: bytes) -> bytes:
         # What is gone from memory and not yet from the tables is gone.
         record = ABSENT if node.store.is_on_its_way(key) else process.disk.row(partition, key) or ABSENT
     return record if record >= node.store.floor else ABSENT
+
+
+def newest_record(world: World, key: bytes) -> bytes:
+    """What all primaries of a key know of it together."""
+    return reduce(merge, (held_record(process, key) for process in world.primaries(key)), ABSENT)
 
 
 def all_keys(world: World) -> list[bytes]:
@@ -85,7 +92,7 @@ def check_surveys(world: World) -> list[str]:
     if "SCAN" not in COMMANDS or "DBSIZE" not in COMMANDS:
         return []
     found = []
-    records = {key: max(held_record(process, key) for process in world.primaries(key)) for key in all_keys(world)}
+    records = {key: newest_record(world, key) for key in all_keys(world)}
     visible = {key for key, record in records.items() if is_visible(record, world.last_wall_ms())}
     surely = {key for key, record in records.items() if is_visible(record, world.furthest_wall_ms())}
     # What has expired while only the tables knew of it counts until somebody looks, as in Redis.

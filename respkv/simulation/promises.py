@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from respkv.server.cluster import FLUSH_LEAD_MS
-from respkv.simulation.copies import describe, held_record
+from respkv.simulation.copies import describe, newest_record
 from respkv.simulation.history import NEVER, Read, Register, Request, Write
 from respkv.versions.records import value_of
 
@@ -124,7 +124,7 @@ def explains(write: Write, read: Read, register: Register, order: Order) -> bool
 
 def check_final(world: World, key: bytes, register: Register, order: Order) -> list[str]:
     """What is left in the end was not superseded by an acknowledged write."""
-    record = max(held_record(process, key) for process in world.primaries(key))
+    record = newest_record(world, key)
     value = value_of(record, world.last_wall_ms())
     if value is not None and value in register.refused:
         return [f"{key!r}: a refused write is the final value: {value[:40]!r}"]
@@ -199,7 +199,7 @@ def check_counters(world: World) -> list[str]:
     """Increments are never made twice; on a healthy cluster none is lost."""
     found = []
     for key, counter in sorted(world.history.counters().items()):
-        final = int(value_of(max(held_record(process, key) for process in world.primaries(key)), world.last_wall_ms()) or 0)
+        final = int(value_of(newest_record(world, key), world.last_wall_ms()) or 0)
         if final > counter.attempted:
             found.append(f"{key!r} is {final}, but only {counter.attempted} was ever added")
         if world.scenario.counts_exactly and final < counter.done:
@@ -216,7 +216,7 @@ def check_appends(world: World) -> list[str]:
     """Pieces are never there twice nor out of nothing; on a healthy cluster all are there, and reads are prefixes of the end."""
     found = []
     for key, (surely, maybe, reads) in sorted(world.history.appends().items()):
-        final = value_of(max(held_record(process, key) for process in world.primaries(key)), world.last_wall_ms()) or b""
+        final = value_of(newest_record(world, key), world.last_wall_ms()) or b""
         for request, value in [*((request, value) for request, value in reads), (None, final)]:
             pieces = value.split(b",")[:-1]
             if len(set(pieces)) < len(pieces):

@@ -12,7 +12,19 @@ from collections import deque
 from collections.abc import Container, Iterable, Iterator, Sequence
 
 from respkv.placement.slots import key_slot, partition_shift
-from respkv.versions.records import ABSENT, VALUE, VALUE_EXPIRING, expiry_of, holds_value, is_visible, without_expired_value
+from respkv.versions.records import (
+    ABSENT,
+    SIBLINGS,
+    VALUE,
+    VALUE_EXPIRING,
+    VERSION_BYTES,
+    holds_value,
+    identity,
+    is_visible,
+    will_expire,
+    without_expired_value,
+)
+from respkv.versions.vectors import merge, raised
 
 Row = tuple[int, bytes, bytes | None]
 """(partition, key, record; None: delete)."""
@@ -81,6 +93,7 @@ class Store:
         "_graveyard",
         "_victim",
         "bounded",
+        "changed",
         "counting",
         "dirty",
         "expiries_dropped",
@@ -102,6 +115,8 @@ class Store:
         self.shards: list[dict[bytes, bytes]] = [{} for _ in range(ring_size)]
         self.dirty: list[bytes] = []
         """Keys that were written since the last freeze, some of them more than once: a list costs half of what a set does."""
+        self.changed: dict[bytes, bytes] = {}
+        """Keys that were written since the hash trees last looked, and the identity of the record that these know of each."""
         self.pinned: list[set[bytes]] = [set() for _ in range(ring_size)]
         """The same by partition, while memory is bounded: what may not be dropped."""
         self.live: list[int] = [0] * ring_size
@@ -144,15 +159,43 @@ class Store:
         if old is None or record > old:
             if record < self.floor:
                 return True
+            if not old or old[16] != VALUE or record[16] != VALUE or old < self.floor:
+                if record[16] == SIBLINGS or (old and old[16] == SIBLINGS):
+                    return self._join(partition, key, record)
+                self._recount(partition, key, old or ABSENT, record)
             shard[key] = record
             self.dirty.append(key)
-            if not old or old[16] != VALUE or record[16] != VALUE or old < self.floor:
-                self._recount(partition, key, old or ABSENT, record)
+            if key not in self.changed:
+                self.changed[key] = identity(old) if old else ABSENT
             if self.bounded:
                 self.pinned[partition].add(key)
                 self.used_bytes += len(record) - (len(old) if old is not None else -len(key) - ENTRY_OVERHEAD_BYTES)
             return False
+        if old[16] == SIBLINGS or record[16] == SIBLINGS:
+            return self._join(partition, key, record)
         return old != record or record < self.floor
+
+    def _join(self, partition: int, key: bytes, record: bytes) -> bool:
+        """Merge where one of the two is a set of siblings: neither need win. Returns whether a plain record does not come out on top."""
+        old = self.shards[partition].get(key, ABSENT)
+        merged = merge(old, record)
+        if self.floor:
+            merged = raised(merged, self.floor)
+        if merged != old:
+            self._put(partition, key, merged)
+        return record[16] != SIBLINGS and merged[:VERSION_BYTES] != record[:VERSION_BYTES]
+
+    def _put(self, partition: int, key: bytes, record: bytes) -> None:
+        """Replace what memory holds of a key."""
+        shard = self.shards[partition]
+        old = shard.get(key)
+        shard[key] = record
+        self._note(partition, key)
+        if key not in self.changed:
+            self.changed[key] = identity(old) if old else ABSENT
+        self._recount(partition, key, old or ABSENT, record)
+        if self.bounded:
+            self.used_bytes += len(record) - (len(old) if old is not None else -len(key) - ENTRY_OVERHEAD_BYTES)
 
     def merge_pairs(self, pairs: Sequence[bytes]) -> list[int]:
         """Merge [key, record, key, record, ...]. Returns the indices (of pairs) that another version wins over."""
@@ -170,15 +213,24 @@ class Store:
         if self.bounded or self.floor:
             items = enumerate(zip(partitions, keys, records, strict=True))
             return [index for index, (partition, key, record) in items if self.merge(partition, key, record)]
-        shards = self.shards
+        shards, changed = self.shards, self.changed
         newer: list[int] = []
         for index, (partition, key, record) in enumerate(zip(partitions, keys, records, strict=True)):
             shard = shards[partition]
             old = shard.get(key)
             if old is None or record > old:
-                shard[key] = record
                 if not old or old[16] != VALUE or record[16] != VALUE:
+                    if record[16] == SIBLINGS or (old and old[16] == SIBLINGS):
+                        if self._join(partition, key, record):
+                            newer.append(index)
+                        continue
                     self._recount(partition, key, old or ABSENT, record)
+                shard[key] = record
+                if key not in changed:
+                    changed[key] = identity(old) if old else ABSENT
+            elif old[16] == SIBLINGS or record[16] == SIBLINGS:
+                if self._join(partition, key, record):
+                    newer.append(index)
             elif old != record:
                 newer.append(index)
         self.dirty += keys
@@ -191,9 +243,9 @@ class Store:
 
     def _recount(self, partition: int, key: bytes, old: bytes, new: bytes) -> None:
         self.live[partition] += holds_value(new) - (old >= self.floor and holds_value(old))
-        if new and new[16] == VALUE_EXPIRING and expiry_of(new) is not None and holds_value(new):
+        if will_expire(new):
             self.volatile[partition].add(key)
-        elif old and old[16] == VALUE_EXPIRING:
+        elif old and old[16] >= VALUE_EXPIRING:
             self.volatile[partition].discard(key)
 
     # --- what is not in memory
@@ -216,28 +268,35 @@ class Store:
             return
         if record is None or record < self.floor:
             record = ABSENT
+<<<<<<< HEAD
             self._absent.append((partition, key))
+=======
+        elif self.floor:
+            record = raised(record, self.floor)
+>>>>>>> 655fbea (Records of siblings: dotted version vector sets, merged beside last write wins)
         shard[key] = record
         self.used_bytes += len(key) + len(record) + ENTRY_OVERHEAD_BYTES
-        if record and record[16] == VALUE_EXPIRING and expiry_of(record) is not None and holds_value(record):
+        if will_expire(record):
             self.volatile[partition].add(key)
 
     def warm(self, partition: int, key: bytes, record: bytes, *, memory_bytes_max: int) -> None:
         """Take in a row of the tables at start, after the log was replayed: count it, and keep it while there is room."""
         if record < self.floor:
             return
+        record = raised(record, self.floor)
         shard = self.shards[partition]
         held = shard.get(key)
         if held is not None:
-            if record > held:
-                shard[key] = record
-                self._recount(partition, key, held, record)
-                self.used_bytes += len(record) - len(held)
+            merged = merge(held, record)
+            if merged != held:
+                shard[key] = merged
+                self._recount(partition, key, held, merged)
+                self.used_bytes += len(merged) - len(held)
             return
         if memory_bytes_max and self.used_bytes > memory_bytes_max:
             self.resident = False
             self.live[partition] += holds_value(record)
-            self.expiries_dropped += record[16] == VALUE_EXPIRING
+            self.expiries_dropped += will_expire(record)
             return
         shard[key] = record
         self.used_bytes += len(key) + len(record) + ENTRY_OVERHEAD_BYTES
@@ -361,7 +420,7 @@ class Store:
     def _expire(self, partition: int, key: bytes, now_ms: int) -> bool:
         shard, names = self.shards[partition], self.volatile[partition]
         old = shard.get(key)
-        if old is None or old[16:17] != b"\x02":
+        if old is None or not will_expire(old):
             names.discard(key)
             return False
         new = without_expired_value(old, now_ms)
@@ -370,7 +429,6 @@ class Store:
         shard[key] = new
         self._note(partition, key)
         self._recount(partition, key, old, new)
-        names.discard(key)
         if self.bounded:
             self.used_bytes += len(new) - len(old)
         return True
@@ -401,7 +459,7 @@ class Store:
         """
         shard, floor = self.shards[partition], self.floor
         # What is known to be absent stays so, whatever the tables still say.
-        kept = {key: record for key, record in shard.items() if record >= floor or not record}
+        kept = {key: raised(record, floor) if record else record for key, record in shard.items() if record >= floor or not record}
         if self.bounded:
             gone = (len(key) + len(record) + ENTRY_OVERHEAD_BYTES for key, record in shard.items() if key not in kept)
             self.used_bytes -= sum(gone)

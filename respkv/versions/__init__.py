@@ -1,5 +1,6 @@
 """Which of two copies is the newer one, and how copies merge. Pure.
 
 `clock` is the hybrid logical clock that stamps writes.
-`records` is the byte format of a stored record, chosen so that merging is `max`.
+`records` is the byte format of a stored record, chosen so that merging plain ones is `max`.
+`vectors` merges all of them: dotted version vector sets keep what was written concurrently.
 """
