@@ -268,12 +268,9 @@ class Store:
             return
         if record is None or record < self.floor:
             record = ABSENT
-<<<<<<< HEAD
             self._absent.append((partition, key))
-=======
         elif self.floor:
             record = raised(record, self.floor)
->>>>>>> 655fbea (Records of siblings: dotted version vector sets, merged beside last write wins)
         shard[key] = record
         self.used_bytes += len(key) + len(record) + ENTRY_OVERHEAD_BYTES
         if will_expire(record):
