@@ -90,7 +90,8 @@ class Compensation:
         stranded = [key for key in dict.fromkeys(batch.items[::2]) if not coordinator.hints.is_held(key)]
         for key in stranded:
             coordinator.store.forget(key_slot(key) >> coordinator.shift, key)
-        coordinator.turn.log.append((LOG_KEYS_DROPPED, _encode(stranded)))
+        if stranded:
+            coordinator.turn.log.append((LOG_KEYS_DROPPED, _encode(stranded)))
         return False
 
     def _merge(self, pairs: list[bytes]) -> None:

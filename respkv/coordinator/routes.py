@@ -77,9 +77,10 @@ class Route:
                 continue
             if spare:
                 owners_of[spare.pop(0)] = (owner,)
-            elif up:
-                # No fallback is left: a live primary keeps the hint, and that counts for nothing more than its own copy.
-                keeper = me if me in up else up[0]
+            elif keepers := up or list(owners_of):
+                # No fallback is left: a live primary keeps the hint, or else one that stands in for another owner already.
+                # That counts for nothing more than its own copy.
+                keeper = me if me in keepers else keepers[0]
                 owners_of[keeper] = (*owners_of.get(keeper, ()), owner)
         standing_in = [node for node in owners_of if node not in self.primary_set]
         self.counting = frozenset(counting) | frozenset(standing_in)

@@ -195,6 +195,23 @@ TRANSCRIPTS = {
         c1 +OK
         reads=0 writes=2 waiting=0 hints=c:k2
         """,
+    "with all primaries and all but one fallback away, that one keeps hints for all of them, and counts once": """
+        nodes abcde down=cdeb w=1
+        c1 set k2 v
+        state
+        ----
+        c1 +OK
+        log writes k2=v@101
+        log hints c k2=v@101
+        log hints d k2=v@101
+        log hints e k2=v@101
+        reads=0 writes=0 waiting=0 hints=c:k2 d:k2 e:k2
+
+        nodes abcde down=cdeb w=2
+        c1 set k2 v
+        ----
+        c1 -NOQUORUM write needs 2 replicas, 1 can answer; nothing was done
+        """,
     "a stand-in without room for hints keeps nothing, and does not count": """
         nodes abcde down=c
         hints 1
@@ -220,11 +237,11 @@ TRANSCRIPTS = {
         state
         ----
         log writes k2=v@101
-        log dropped k2
+        log hints e k2=v@101
         -> b #1 stand-in for d k2=v@101
-        c1 -TIMEOUT write needed 1 acknowledgements, got 0 in time (hinted 1); it may still take effect
+        c1 -TIMEOUT write needed 1 acknowledgements, got 0 in time (hinted 2); it may still take effect
         log hints d k2=v@101
-        reads=0 writes=0 waiting=0 hints=d:k2
+        reads=0 writes=0 waiting=0 hints=d:k2 e:k2
         """,
     "what it holds for another owner stays": """
         nodes abcde down=cd

@@ -135,3 +135,18 @@ def test_a_guest_copy_does_not_outlive_its_hint_row_in_a_power_cut() -> None:
         kinds = [kind for kind, _ in scene.process(3).disk.log]
         assert kinds.index(5) < kinds.index(3), "the copy's end comes first"
         assert check_copies(scene.world) == []
+
+
+def test_one_stand_in_keeps_hints_for_all_primaries_when_no_other_is_left() -> None:
+    # It kept one for the first primary alone: the others never got the record.
+    scene = Scene(nodes=5, directives={"write-quorum": "one", "read-quorum": "one"})
+    key = scene.key_of(primary=1, without=4)
+    for index in range(4):
+        scene.process(index).kill()
+    scene.run(4.0)
+    assert scene.ask(4, f"SET {key} v") == [b"OK"]
+    for index in range(4):
+        scene.process(index).restart()
+    scene.wait_for_rest()
+    assert check_replicas(scene.world) == []
+    assert check_copies(scene.world) == []
