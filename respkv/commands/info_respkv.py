@@ -88,6 +88,8 @@ def _quorum(context: Context) -> Fields:
         "read_timeouts": counted.read_timeouts_total,
         "write_timeouts": counted.write_timeouts_total,
         "read_repairs": counted.read_repairs_total,
+        "blocking_read_repairs": counted.blocking_repairs_total,
+        "blocking_read_repairs_timed_out": counted.blocking_repair_timeouts_total,
         "resends": counted.resends_total,
         "speculative_reads": counted.speculative_reads_total,
         "speculative_writes": counted.speculative_writes_total,

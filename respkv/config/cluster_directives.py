@@ -148,6 +148,18 @@ QUORUM = Group(
             help="What READONLY does to a connection until READWRITE. `one`: its reads ask one replica (read-quorum one, "
             "primary-read-quorum 0), as clients of Redis Cluster expect of replicas. `configured`: nothing.",
         ),
+        Directive(
+            name="read-repair",
+            kind=Kind.ENUM,
+            default="blocking",
+            choices=("blocking", "async", "off"),
+            scope=Scope.CLUSTER,
+            help="What a read does when the replicas that it asked differ. `blocking`: those that are behind get the newest version, and "
+            "the client hears of it when replication-factor - read-quorum + 1 primaries have it, or -TIMEOUT. So with sloppy-quorum no "
+            "and read-quorum of more than half of replication-factor, no later read at read-quorum answers an older version; with "
+            "sloppy-quorum yes, or a smaller read-quorum, this is not promised. `async`: they get it, and are not waited for. `off`: "
+            "nothing is sent. Answers that agree cost nothing.",
+        ),
     ),
     introduction="These belong to the cluster: CONFIG SET on any node changes them everywhere, and what was set that way is kept and "
     "beats this file.",

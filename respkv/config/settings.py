@@ -85,6 +85,7 @@ class Settings:
     speculative_retry: int
     speculative_retry_percent: int
     readonly_consistency: str
+    read_repair: str
 
     max_hint_window: int
     max_hints_size: int

@@ -13,6 +13,7 @@ from respkv.versions.vectors import merge
 
 if TYPE_CHECKING:
     from respkv.config.quorums import Quorums
+    from respkv.coordinator.read_repairs import Repair
     from respkv.coordinator.routes import Route
     from respkv.errors import ClientError
     from respkv.ids import NodeId
@@ -163,7 +164,8 @@ class ReadBatch:
         self.answers: list[tuple[NodeId, list[bytes]]] = []
         self.differs = False
         self.open = True
-        self.repair = True
+        self.repair: Repair | None = None
+        """Those of its keys that wait until enough replicas have what was found."""
 
 
 def merge_answers(best: list[bytes], records: list[bytes]) -> bool:
@@ -175,10 +177,11 @@ def merge_answers(best: list[bytes], records: list[bytes]) -> bool:
     return True
 
 
-def stale_pairs(batch: ReadBatch, records: list[bytes]) -> list[bytes]:
-    """[key, record, ...] that a replica which answered `records` lacks. A late answer may hold newer ones."""
-    pairs: list[bytes] = []
-    for key, newest, held in zip(batch.keys, batch.best, records, strict=True):
-        if newest != held and (merged := merge(newest, held)) != held:
-            pairs += (key, merged)
-    return pairs
+def lacks(newest: bytes, held: bytes) -> bool:
+    """Whether a replica that holds one record of a key lacks some of another."""
+    return newest != held and merge(newest, held) != held
+
+
+def stale_indices(batch: ReadBatch, records: list[bytes]) -> list[int]:
+    """The keys of which a replica that answered `records` lacks something. A late answer may hold newer ones."""
+    return [index for index, (newest, held) in enumerate(zip(batch.best, records, strict=True)) if lacks(newest, held)]

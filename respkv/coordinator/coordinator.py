@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from respkv.config.quorums import Quorums
 from respkv.coordinator.batches import Cell, Gatherer, ReadBatch, WriteBatch
 from respkv.coordinator.compensation import Compensation
+from respkv.coordinator.read_repairs import ReadRepairs
 from respkv.coordinator.reads import Reads
 from respkv.coordinator.writes import OK, Writes
 from respkv.metrics import LatencyHistogram
@@ -40,6 +41,8 @@ class CoordinatorStatistics:
     """Counters since the start of the process."""
 
     __slots__ = (
+        "blocking_repair_timeouts_total",
+        "blocking_repairs_total",
         "plain_misses_total",
         "read_latencies",
         "read_repairs_total",
@@ -99,6 +102,7 @@ class Coordinator:
         self.statistics: Any = CoordinatorStatistics()
         self.compensation = Compensation(self)
         self.reads = Reads(self)
+        self.repairs = ReadRepairs(self)
         self.writes = Writes(self)
         self._slow: deque[tuple[float, ReadBatch | WriteBatch]] = deque()
         self._deadlines: deque[tuple[float, ReadBatch | WriteBatch]] = deque()
@@ -251,11 +255,13 @@ class Coordinator:
         """A node did not carry out a read or a write."""
         self.writes.on_refused(peer, sequence)
         self.reads.on_refused(peer, sequence)
+        self.repairs.on_refused(peer, sequence)
 
     def on_peer_closed(self, peer: NodeId) -> None:
         """The link to a peer broke."""
         self.writes.on_peer_closed(peer)
         self.reads.on_peer_closed(peer)
+        self.repairs.on_peer_closed(peer)
 
     def next_due(self) -> float | None:
         """When `expire` is to be called again."""
@@ -265,6 +271,8 @@ class Coordinator:
         while deadlines and not deadlines[0][1].open and not deadlines[0][1].waiting:
             deadlines.popleft()
         due = [queue[0][0] for queue in (slow, deadlines) if queue]
+        if self.repairs:
+            due.append(self.repairs.next_due())
         return min(due) if due else None
 
     def expire(self) -> None:
@@ -287,6 +295,8 @@ class Coordinator:
                 self.writes.give_up(batch)
             else:
                 self.reads.give_up(batch)
+        if self.repairs:
+            self.repairs.expire()
 
     def _may_speculate(self) -> bool:
         """Whether the budget allows to ask twice: a cluster that is slow all over must not be asked for more."""

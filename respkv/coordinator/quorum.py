@@ -22,6 +22,11 @@ def read_timeout(*, needed: int, answered: int) -> QuorumTimeoutError:
     return QuorumTimeoutError(f"read needed {needed} answers, got {answered} in time")
 
 
+def repair_timeout(*, needed: int, answered: int) -> QuorumTimeoutError:
+    """The error for a read that found what too few primaries have, and could not see to it in time that enough have it."""
+    return QuorumTimeoutError(f"read found a version that has to be on {needed} primaries, and {answered} have it in time")
+
+
 def write_timeout(*, needed: int, answered: int, hinted: int) -> QuorumTimeoutError:
     """The error for a write that too few acknowledged in time."""
     return QuorumTimeoutError(f"write needed {needed} acknowledgements, got {answered} in time (hinted {hinted}); it may still take effect")

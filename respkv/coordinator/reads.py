@@ -1,4 +1,4 @@
-"""The reads of a turn: which replicas are asked, when enough have answered, what is repaired. Pure.
+"""The reads of a turn: which replicas are asked, and when enough have answered. Pure.
 
 Rule: "not found" counts only if a primary is among those who answered; an ignorant stand-in proves nothing.
 """
@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from respkv.coordinator.batches import ReadBatch, Waiter, merge_answers, stale_pairs
+from respkv.coordinator.batches import ReadBatch, Waiter, merge_answers
 from respkv.coordinator.quorum import read_timeout, refusal
+from respkv.coordinator.read_repairs import NOBODY
 from respkv.errors import ClientError, PeerProtocolError
 from respkv.placement.slots import key_slot
 from respkv.transport import frames
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from respkv.coordinator.routes import Route
     from respkv.ids import NodeId
 
-LOG_WRITES = 1
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -139,8 +139,8 @@ class Reads:
                 self._ask_missing(batch)
                 if not batch.waiting:
                     self._conclude(batch)
-        elif batch.best != records:
-            self._repair(batch, peer, records)
+        elif batch.best != records or batch.repair is not None:
+            self._coordinator.repairs.late(batch, peer, records)
         if not batch.waiting and not batch.open:
             self._in_flight.pop(sequence, None)
 
@@ -148,11 +148,12 @@ class Reads:
         if not batch.primary_answers and ABSENT in batch.best and self._awaits_primary(batch):
             return
         batch.open = False
+        held = self._coordinator.repairs.begin(batch) if batch.differs else 0
         if batch.sequence:
             coordinator, count = self._coordinator, len(batch.keys)
             coordinator.waiting_count -= count
+            count -= held
             coordinator.statistics.read_latencies.record(int((coordinator.turn.now - batch.sent_at) * 1_000_000), count)
-        now_ms = self._coordinator.turn.wall_ms
         last: Waiter | None = None
         for record, cell, conn in zip(batch.best, batch.cells, batch.conns, strict=True):
             if cell.__class__ is int:
@@ -161,25 +162,31 @@ class Reads:
             if record and record[16] == VALUE:
                 cell[0] = b"$%d\r\n%b\r\n" % (len(record) - HEADER_BYTES, record[HEADER_BYTES:])
             else:
-                value = value_of(record, now_ms)
-                if value is None:
-                    self._coordinator.statistics.plain_misses_total += 1
-                    cell[0] = conn.nil
-                else:
-                    cell[0] = b"$%d\r\n%b\r\n" % (len(value), value)
+                cell[0] = self._reply(record, conn)
             if conn is not last:
                 if last is not None:
                     last.drain()
                 last = conn
         if last is not None:
             last.drain()
-        batch.cells, batch.conns = [], []
-        if batch.differs:
-            for peer, records in batch.answers:
-                self._repair(batch, peer, records)
-        batch.answers = []
+        batch.cells, batch.conns, batch.answers = [], [], []
         if not batch.waiting and batch.sequence:
             self._in_flight.pop(batch.sequence, None)
+
+    def _reply(self, record: bytes, conn: Waiter) -> bytes:
+        value = value_of(record, self._coordinator.turn.wall_ms)
+        if value is None:
+            self._coordinator.statistics.plain_misses_total += conn is not NOBODY
+            return conn.nil
+        return b"$%d\r\n%b\r\n" % (len(value), value)
+
+    def tell(self, record: bytes, cell: Any, conn: Any) -> None:
+        """Answer one reader."""
+        if cell.__class__ is int:
+            conn.receive(cell, record)
+        else:
+            cell[0] = self._reply(record, conn)
+            conn.drain()
 
     def _awaits_primary(self, batch: ReadBatch) -> bool:
         """Whether a primary is still to say that keys which no stand-in knows do not exist. Where none can, their readers hear so."""
@@ -192,18 +199,15 @@ class Reads:
     def _fail_unfound(self, batch: ReadBatch, error: ClientError) -> None:
         """Those who read keys of which no answer knows hear an error; the others of the batch are left to be answered."""
         self._coordinator.statistics.read_timeouts_total += 1
-        known: list[tuple[bytes, Any, Any]] = []
-        for record, cell, conn in zip(batch.best, batch.cells, batch.conns, strict=True):
+        for index, (record, cell, conn) in enumerate(zip(batch.best, batch.cells, batch.conns, strict=True)):
             if record:
-                known.append((record, cell, conn))
-            elif cell.__class__ is int:
+                continue
+            batch.cells[index], batch.conns[index] = [None], NOBODY
+            if cell.__class__ is int:
                 conn.failed(error)
             else:
                 cell[0] = error.reply()
                 conn.drain()
-        batch.best = [record for record, _, _ in known]
-        batch.cells = [cell for _, cell, _ in known]
-        batch.conns = [conn for _, _, conn in known]
 
     def _conclude(self, batch: ReadBatch) -> None:
         """Nobody is left to answer, or it is too late: tell the truth."""
@@ -229,23 +233,6 @@ class Reads:
         batch.cells, batch.conns, batch.answers = [], [], []
         self._in_flight.pop(batch.sequence, None)
 
-    def _repair(self, batch: ReadBatch, peer: NodeId, records: list[bytes]) -> None:
-        """Send a primary that answered with older records the newer ones. It is not waited for.
-
-        A stand-in gets nothing: a copy without a hint row would stay with it for ever.
-        """
-        pairs = stale_pairs(batch, records) if peer in batch.route.primary_set else []
-        if not pairs:
-            return
-        self._coordinator.statistics.read_repairs_total += len(pairs) >> 1
-        body = _encode(pairs)
-        if peer == self._coordinator.me:
-            # The keys may have left memory since they were read.
-            self._coordinator.parking.when_loaded(pairs[::2], lambda: self._merge(pairs))
-            self._coordinator.turn.log.append((LOG_WRITES, body))
-        else:
-            self._coordinator.turn.post(peer, frames.REPAIR, 0, body)
-
     def _lost(self, batch: ReadBatch, peer: NodeId) -> None:
         batch.waiting.discard(peer)
         if not batch.open:
@@ -255,9 +242,6 @@ class Reads:
         self._ask_missing(batch)
         if not batch.waiting:
             self._conclude(batch)
-
-    def _merge(self, pairs: list[bytes]) -> None:
-        self._coordinator.store.merge_pairs(pairs)
 
     def _unasked(self, batch: ReadBatch) -> list[NodeId]:
         """Who could be asked beside those who were, as the routes are now, best first."""

@@ -434,6 +434,7 @@ class Node:
         self.context.ring = self.cluster.ring
         coordinator.request_timeout_s = settings.request_timeout / 1000
         coordinator.speculative_retry_s = settings.speculative_retry / 1000
+        coordinator.repairs.mode = settings.read_repair
         self._turn.sync_each_turn = settings.appendfsync == "always"
         self.dispatcher.in_flight_max = settings.client_in_flight_max
         self.dispatcher.turn_commands_max = settings.turn_commands_max

@@ -124,6 +124,8 @@ class Peers:
     def _on_write_ack(self, peer: NodeId, sequence: int, body: bytes) -> None:
         sequences = self._numbers(body)
         self._coordinator.writes.on_ack(peer, sequences)
+        if self._coordinator.repairs:
+            self._coordinator.repairs.on_ack(peer, sequences)
         self._handoff.on_ack(peer, sequences)
 
     def _on_write_newer(self, peer: NodeId, sequence: int, body: bytes) -> None:

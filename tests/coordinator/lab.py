@@ -13,6 +13,7 @@ A transcript is blocks of lines, one turn a line, and behind `----` what the coo
     wait 50                       milliseconds pass
     durable                       the log is durable
     always                        appendfsync always
+    read-repair async             blocking, async or off
     hints 100 | window-closed b   max-hints-size in bytes; an owner was away for longer than max-hint-window
     hold k v@5 | held k m         put a version into this node's memory; look at it
     state                         what is left
@@ -229,6 +230,8 @@ class Lab:
                 self.turn.sync_each_turn = True
             case ["hold", name, text]:
                 self.store.merge_pairs([wire_key(name), version(text)])
+            case ["read-repair", mode]:
+                self.coordinator.repairs.mode = mode
             case ["hints", limit]:
                 self.hints.bytes_max = int(limit)
             case ["window-closed", letters]:
@@ -299,6 +302,7 @@ class Lab:
         match verb, rest:
             case "ack", numbers:
                 writes.on_ack(peer, list(map(int, numbers)))
+                self.coordinator.repairs.on_ack(peer, list(map(int, numbers)))
             case "newer", [number, *indices]:
                 # A frame's header brings the sender's clock.
                 self.clock.absorb(self.clock.last + 10)

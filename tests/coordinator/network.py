@@ -43,6 +43,32 @@ class Set:
 
 
 @dataclass(eq=False)
+class Get:
+    """One read of a key, as an operation makes it."""
+
+    network: Network
+    key: bytes
+    said_at: int
+    record: bytes | None = None
+    """What it found; None while nothing or an error was said."""
+    replied_at: int = 0
+
+    nil: bytes = b""
+
+    def drain(self) -> None:
+        """A connection's business."""
+
+    def receive(self, index: int, record: bytes) -> None:
+        self.record, self.replied_at = record, self.network.tick()
+
+    def failed(self, error: ClientError) -> None:
+        self.replied_at = self.network.tick()
+
+    def written(self) -> None:
+        """It writes nothing."""
+
+
+@dataclass(eq=False)
 class Connection:
     """A client of one machine, which sends without waiting."""
 
@@ -145,6 +171,7 @@ class Machine:
                 case frames.WRITE_ACK:
                     numbers = msgspec.msgpack.decode(body, type=list[int])
                     coordinator.writes.on_ack(peer, numbers)
+                    coordinator.repairs.on_ack(peer, numbers)
                     self.handoff.on_ack(peer, numbers)
                 case frames.WRITE_ACK_NEWER:
                     coordinator.writes.on_newer(peer, sequence, msgspec.msgpack.decode(body, type=list[int]))
@@ -203,13 +230,18 @@ class Network:
         machine.end()
         return True
 
-    def exchange(self, name: str, *, late: tuple[str, str] | None = None) -> None:
-        """Let all arrive that a node has sent, and then all that was sent to it; but what is on one link stays there."""
+    def exchange(self, name: str, *, late: tuple[str, str] | None = None) -> bool:
+        """Let all arrive that a node has sent, and then all that was sent to it; but what is on one link stays there.
+
+        Returns whether there was anything.
+        """
         self.machines[name].end()
+        any_arrived = False
         for outwards in (True, False):
             for left, right in self.links:
                 while (left if outwards else right) == name and (left, right) != late and self.deliver(left, right):
-                    pass
+                    any_arrived = True
+        return any_arrived
 
     def cut(self, left: str, right: str) -> None:
         """Both links between two nodes break; what was on them is lost."""

@@ -156,8 +156,8 @@ def test_a_command_on_a_key_waits_for_the_one_before_it_and_a_failure_lets_the_n
         bench.start(partial(command, name, fails=fails), exclusive=[K])
     assert order == ["one begins"]
     bench.run("b records 1 v@5")
-    bench.run("c records 2 v@5")
-    bench.run("b records 3 v@5")
+    bench.run("c records 3 v@5")
+    bench.run("b records 4 v@5")
     assert order == ["one begins", "one has read", "two begins", "two has read", "three begins", "three has read"]
     assert bench.replies == [INTERNAL_ERROR, b"two", b"three"]
     assert len(bench.operations.queue) == 0

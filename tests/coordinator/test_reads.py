@@ -59,11 +59,12 @@ TRANSCRIPTS = {
         log writes k=w@6
 
         c1 get k
-        c records 2 -
+        c records 3 -
+        c ack 4
         ----
-        -> c #2 read k
+        -> c #3 read k
+        -> c #4 repair k=w@6
         c1 $1 w
-        -> c #0 repair k=w@6
         """,
     "an answer that comes late is compared too, and what is newer there is left alone": """
         nodes abcde r=2
@@ -213,24 +214,26 @@ TRANSCRIPTS = {
         c1 get k2
         d records 1 v@5
         e records 1 v@5
+        d ack 2
         state
         ----
         -> d #1 read k2
         -> e #1 read k2
+        -> d #2 repair k2=w@9
+        -> e #2 repair k2=w@9
         c1 $1 w
-        -> d #0 repair k2=w@9
-        -> e #0 repair k2=w@9
         reads=0 writes=0 waiting=0 hints=-
 
         nodes abcde down=cd
         hold k2 w@9
         c1 get k2
         e records 1 v@5
+        e ack 2
         state
         ----
         -> e #1 read k2
+        -> e #2 repair k2=w@9
         c1 $1 w
-        -> e #0 repair k2=w@9
         reads=0 writes=0 waiting=0 hints=-
         """,
     "at R=1 a stand-in that knows the key is enough where no primary lacks nothing": """
