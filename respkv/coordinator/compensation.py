@@ -49,22 +49,30 @@ class Compensation:
 
     def divert(self, batch: WriteBatch, node: NodeId) -> None:
         """A node will not take a batch: let a fallback stand in, or keep hints where there is none."""
-        if not self.stand_in_for(batch, node):
+        if isinstance(batch.parent, Division):
+            self._pass_on(batch, batch.parent)
+        elif not self.stand_in_for(batch, node):
             self.keep_for(batch, node)
+
+    def _pass_on(self, part: WriteBatch, division: Division) -> None:
+        """A fallback will not take its part: ask those behind it."""
+        (owner,) = part.diverted
+        # What others are asked for stands for what was lost.
+        division.left -= 1
+        if not self.sloppy or not self._divide(division, owner, part.items):
+            division.left += 1
+            self.keep(division.batch, owner, part.items)
 
     def keep_for(self, batch: WriteBatch, node: NodeId) -> None:
         """Keep this node's own hints for whatever a node was asked to take, unless a fallback stands in already."""
         if isinstance(batch.parent, Division):
-            self._keep_part(batch)
+            (owner,) = batch.diverted
+            self.keep(batch.parent.batch, owner, batch.items)
             return
         for owner in self.owners_behind(batch, node):
             if owner not in batch.diverted:
                 batch.diverted[owner] = {}
                 self.keep(batch, owner, batch.items)
-
-    def _keep_part(self, batch: WriteBatch) -> None:
-        for owner in sorted(batch.diverted):
-            self.keep(batch, owner, batch.items)
 
     def keep(self, batch: WriteBatch, owner: NodeId, pairs: list[bytes]) -> bool:
         """Store records here, with a hint row for their owner. Returns whether there was room for all of them."""
@@ -104,22 +112,26 @@ class Compensation:
         owners = [owner for owner in self.owners_behind(batch, node) if owner not in batch.diverted]
         if not owners:
             return bool(self.owners_behind(batch, node))
-        asked = True
-        for owner in owners:
-            shares = self._shares(batch)
-            if None in shares:
-                asked = False
-                continue
-            batch.diverted[owner] = {fallback: pairs for fallback, pairs in shares.items() if fallback is not None}
-            division = Division(batch)
-            division.left = len(shares)
-            for fallback, pairs in sorted(shares.items(), key=str):
-                assert fallback is not None
-                self._send_part(division, fallback, owner=owner, pairs=pairs)
-        return asked
+        asked = [self._divide(Division(batch), owner, batch.items) for owner in owners]
+        return all(asked)
 
-    def _shares(self, batch: WriteBatch) -> dict[NodeId | None, list[bytes]]:
-        """The records of a batch by the first fallback of each that is up and has no copy of it yet; None: there is none.
+    def _divide(self, division: Division, owner: NodeId, pairs: list[bytes]) -> bool:
+        """Ask fallbacks to take an owner's records. Returns whether there is one for each of them; else nobody is asked."""
+        batch = division.batch
+        shares: dict[NodeId, list[bytes]] = {}
+        for fallback, share in self._shares(batch, pairs).items():
+            if fallback is None:
+                return False
+            shares[fallback] = share
+        asked = batch.diverted.setdefault(owner, {})
+        division.left += len(shares)
+        for fallback, share in sorted(shares.items()):
+            asked[fallback] = asked.get(fallback, []) + share
+            self._send_part(division, fallback, owner=owner, pairs=share)
+        return True
+
+    def _shares(self, batch: WriteBatch, pairs: list[bytes]) -> dict[NodeId | None, list[bytes]]:
+        """Some of a batch's records by the first fallback of each that is up and was not asked to take it yet; None: there is none.
 
         A fallback that stands in for another owner of the same key is passed over: it would count twice.
         """
@@ -130,11 +142,11 @@ class Compensation:
         taken = set(route.primary_set) | {peer for peer, _ in route.stand_ins} | ({coordinator.me} if route.local_write else set())
         holders: dict[bytes, set[NodeId]] = {}
         for parts in batch.diverted.values():
-            for node, pairs in parts.items():
-                for key in pairs[::2]:
+            for node, part in parts.items():
+                for key in part[::2]:
                     holders.setdefault(key, set()).add(node)
         shares: dict[NodeId | None, list[bytes]] = {}
-        items = iter(batch.items)
+        items = iter(pairs)
         for key, record in zip(items, items, strict=True):
             preference = table.preference(key_slot(key) >> coordinator.shift)
             busy = taken | holders.get(key, set())

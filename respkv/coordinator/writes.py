@@ -270,8 +270,10 @@ class Writes:
 
     def _fail(self, batch: WriteBatch, error: ClientError) -> None:
         batch.open = False
-        if batch.parent.__class__ is not Division:
-            self._coordinator.waiting_count -= len(batch.items) >> 1
+        if batch.parent.__class__ is Division:
+            # Whoever waits, waits for the batch that it is a part of.
+            return
+        self._coordinator.waiting_count -= len(batch.items) >> 1
         self._coordinator.statistics.write_timeouts_total += 1
         batch.cell[0] = error.reply()
         for conn in batch.conns:
@@ -304,6 +306,8 @@ class Writes:
             return
         batch.waiting.discard(peer)
         self._coordinator.compensation.divert(batch, peer)
+        if batch.parent.__class__ is Division:
+            batch.open = False
         if not batch.waiting:
             self._retire(batch)
 
