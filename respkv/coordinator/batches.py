@@ -60,6 +60,7 @@ class WriteBatch:
         "open",
         "operations",
         "parent",
+        "predecessors",
         "primary_acks",
         "quorum",
         "resends",
@@ -100,7 +101,9 @@ class WriteBatch:
         """Owners for which fallbacks were asked, and what of each; nothing where this node keeps the hints."""
         self.hinted = 0
         self.resends = 0
-        """Writes that are sent again under a later stamp: the answer waits for them."""
+        """What the answer waits for beside its own acknowledgements: what is sent again under a later stamp, and successors."""
+        self.predecessors: list[WriteBatch] = []
+        """Batches that lost to another version and that this one writes over: they are answered when this one has its quorum."""
         self.parent: Division | WriteBatch | None = None
         """What to tell when this batch has its quorum: a batch whose records it sends again, or of a fallback's share."""
 

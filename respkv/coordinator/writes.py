@@ -177,7 +177,8 @@ class Writes:
         """What of a batch has to be sent again, under later stamps.
 
         Not what this node has written over since, in this batch or a later one: it would overtake its own successor. A later
-        batch is still in flight: the replica that answers has not answered it yet.
+        batch is still in flight: the replica that answers has not answered it yet. Where that has no quorum yet, neither
+        this write nor what follows it is visible to everybody, so the answer waits for it.
         """
         coordinator = self._coordinator
         keys = batch.items[::2]
@@ -189,21 +190,29 @@ class Writes:
                 msg = "acknowledges what was not sent"
                 raise PeerProtocolError(msg)
             key, record = keys[index], batch.items[2 * index + 1]
-            if last[key] != index or record[16] == SIBLINGS or merge(successors.get(key, ABSENT), record) != record:
+            if last[key] != index or record[16] == SIBLINGS:
+                continue
+            successor = successors.get(key)
+            if successor is not None and merge(successor[0], record) != record:
+                if not successor[1].reached():
+                    batch.resends += 1
+                    successor[1].predecessors.append(batch)
                 continue
             # An expiry that lost to another version of its key must not revive its own.
             if newest_stamp_of(record) == stamp_of(record):
                 pairs += (key, restamped(record, coordinator.clock.next()))
         return pairs
 
-    def _in_flight_beside(self, batch: WriteBatch) -> dict[bytes, bytes]:
-        """The newest records that are on their way in other batches, by key."""
-        newest: dict[bytes, bytes] = {}
+    def _in_flight_beside(self, batch: WriteBatch) -> dict[bytes, tuple[bytes, WriteBatch]]:
+        """The newest records that are on their way in other batches, by key, and in which."""
+        newest: dict[bytes, tuple[bytes, WriteBatch]] = {}
         for other in (*self._in_flight.values(), *self._opened):
             if other is not batch and other.parent is not batch:
                 items = iter(other.items)
                 for key, record in zip(items, items, strict=True):
-                    newest[key] = merge(newest.get(key, ABSENT), record)
+                    held = newest[key][0] if key in newest else ABSENT
+                    if merge(held, record) != held:
+                        newest[key] = (record, other)
         return newest
 
     def _resend(self, batch: WriteBatch, pairs: list[bytes]) -> None:
@@ -258,15 +267,19 @@ class Writes:
         if not batch.waiting:
             # The last acknowledgement came before what was sent again had its quorum.
             self._retire(batch)
-        parent = batch.parent
-        if parent is None:
-            return
-        if isinstance(parent, Division):
-            self._coordinator.compensation.part_written(parent)
-        else:
-            parent.resends -= 1
-            if parent.open and parent.reached():
-                self.written(parent)
+        if isinstance(batch.parent, Division):
+            self._coordinator.compensation.part_written(batch.parent)
+        elif batch.parent is not None:
+            self._one_less(batch.parent)
+        predecessors, batch.predecessors = batch.predecessors, []
+        for predecessor in predecessors:
+            self._one_less(predecessor)
+
+    def _one_less(self, batch: WriteBatch) -> None:
+        """Something that the answer of a batch waited for is done."""
+        batch.resends -= 1
+        if batch.open and batch.reached():
+            self.written(batch)
 
     def _fail(self, batch: WriteBatch, error: ClientError) -> None:
         batch.open = False

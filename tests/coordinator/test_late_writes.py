@@ -190,7 +190,6 @@ TRANSCRIPTS = {
         log writes k=w@102
         -> b #2 write k=w@102
         -> c #2 write k=w@102
-        c1 +OK
         held k=w@102
 
         nodes abcde
@@ -204,6 +203,43 @@ TRANSCRIPTS = {
         -> b #2 write k1=w@102
         -> c #2 write k1=w@102
         -> d #2 write k1=w@102
+        """,
+    "it is answered when its successor has a quorum: before, what follows might read what b holds": """
+        nodes abcde
+        c1 set k v
+        c1 set k w
+        b newer 1 0
+        c ack 1
+        state
+        c ack 2
+        state
+        ----
+        log writes k=v@101
+        -> b #1 write k=v@101
+        -> c #1 write k=v@101
+        log writes k=w@102
+        -> b #2 write k=w@102
+        -> c #2 write k=w@102
+        reads=0 writes=2 waiting=2 hints=-
+        c1 +OK
+        c1 +OK
+        reads=0 writes=1 waiting=0 hints=-
+        """,
+    "or when its successor had one before": """
+        nodes abcde w=2
+        c1 set k v
+        c1 set k w
+        c ack 2
+        b newer 1 0
+        ----
+        log writes k=v@101
+        -> b #1 write k=v@101
+        -> c #1 write k=v@101
+        log writes k=w@102
+        -> b #2 write k=w@102
+        -> c #2 write k=w@102
+        c1 +OK
+        c1 +OK
         """,
     "each replica with a newer version has it sent above its own": """
         nodes abcde w=3

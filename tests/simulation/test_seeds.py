@@ -8,9 +8,13 @@ from respkv.simulation.scenario import draw
 from respkv.simulation.verdict import play
 
 ROUND = range(1, 25)
+FOUND = {
+    4137: "A write that lost to another version was answered because a later one was on its way, which was nowhere yet: a read saw neither.",
+}
+"""Seeds that failed once, and why: what it was has a test of its own beside the code."""
 
 
-@pytest.mark.parametrize("seed", ROUND)
+@pytest.mark.parametrize("seed", [*ROUND, *FOUND])
 def test_seed(seed: int) -> None:
     verdict = play(draw(seed))
     assert verdict.violations == [], f"python tools/simulate.py --seed {seed} -v"
