@@ -151,8 +151,8 @@ def may_be_lost(world: World, write: Write) -> bool:
     # Of several deleted directories only the last one's losses are not yet copied back.
     gone = {index for when, index in world.wipes[-1:] if when >= write.invoked}
     if world.scenario.loses_power:
-        # One node alone may have handed it on to another one that lost it later.
-        until = NEVER if count == 1 else write.done + UNSYNCED_S
+        # One node alone may have handed it on to another one that lost it later; and where nobody syncs, nothing is ever safe.
+        until = NEVER if count == 1 or world.scenario.directives.get("appendfsync") == "no" else write.done + UNSYNCED_S
         gone |= {index for when, index in world.power_cuts if write.invoked <= when <= until}
     return len(gone) >= count
 
