@@ -62,6 +62,8 @@ def check_registers(world: World) -> list[str]:
             for read in register.reads:
                 found += check_read(key, register, read, order)
             found += check_deadlines(key, register, order)
+        if world.scenario.reads_are_monotonic:
+            found += check_monotonic(key, register, late_s=world.patience_s())
         found += check_final(world, key, register, order)
         found += check_expiry(key, register, order)
     return found
@@ -108,6 +110,26 @@ def check_read(key: bytes, register: Register, read: Read, order: Order) -> list
             return []
         blame = superseded_by
     return [f"{key!r}: a read is older than an acknowledged write: {request} but {blame}"]
+
+
+def check_monotonic(key: bytes, register: Register, *, late_s: float) -> list[str]:
+    """Once another value was read, no later read sees again what was there before. Values are never written twice.
+
+    A write that timed out may be given a later place for as long as nodes still work on it.
+    """
+    found = []
+    for write in register.writes:
+        seen = [read for read in register.reads if read.value == write.value]
+        if write.request is None or write.value is None or not seen:
+            continue
+        known = write.done if write.is_certain else write.request.replied + late_s
+        last = max(seen, key=lambda read: read.request.invoked)
+        found += [
+            f"{key!r}: a read is older than one before it: {last.request} after {read.request}"
+            for read in register.reads
+            if read.value not in {None, write.value} and known < read.request.invoked and read.request.replied < last.request.invoked
+        ]
+    return found
 
 
 def explains(write: Write, read: Read, register: Register, order: Order) -> bool:

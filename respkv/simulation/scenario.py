@@ -104,6 +104,14 @@ class Scenario:
         return self.writes_overlap and all(read + write > n for read, write in ((r, w), *self.rules))
 
     @property
+    def reads_are_monotonic(self) -> bool:
+        """Whether no read answers older than an earlier one, even of writes that nobody acknowledged."""
+        n, r, _, _, _ = self.quorums
+        waits = self.directives.get("read-repair", "blocking") == "blocking"
+        settled = not self.rules and not self.loses_power
+        return waits and settled and self.is_strict and 2 * r > n
+
+    @property
     def least_w(self) -> int:
         """The fewest acknowledgements that a write may ever need."""
         return min((self.quorums.w, *(write for _, write in self.rules)))
@@ -172,6 +180,8 @@ def draw(seed: int, *, nodes: int | None = None) -> Scenario:
         directives["primary-read-quorum"] = "1"
     if rng.random() < 0.15:
         directives["primary-write-quorum"] = "1"
+    if random.Random(f"read repair {seed}").random() < 0.15:
+        directives["read-repair"] = "async"
     if rng.random() < 0.3:
         directives["maxmemory"] = str(rng.choice((2000, 8000)))
     faults = () if rng.random() < 0.2 else tuple(sorted(rng.sample(FAULTS, rng.randint(1, 5))))

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from respkv.config.quorums import Quorums
+from respkv.simulation.bug import Bugs
 from respkv.simulation.checks import check_all
 from respkv.simulation.clients import Client, Reader
 from respkv.simulation.copies import all_keys, check_surveys, last_expiry_s
 from respkv.simulation.faults import Faults
-from respkv.simulation.planted import Bugs, planted
+from respkv.simulation.planted import planted
 from respkv.simulation.workload import Workload
 from respkv.simulation.world import World
 

@@ -10,10 +10,10 @@ import respkv.commands.registry  # noqa: F401 - the table of commands is complet
 from respkv.membership.members import MemberAddress, MemberState
 from respkv.placement.ring import Member, first_ring
 from respkv.placement.slots import key_slot
+from respkv.simulation.bug import Bugs
 from respkv.simulation.disk import Disk
 from respkv.simulation.history import History, Request
 from respkv.simulation.network import Network
-from respkv.simulation.planted import Bugs
 from respkv.simulation.process import Process
 from respkv.simulation.schedule import Schedule, Trace
 

@@ -9,7 +9,7 @@ from respkv.simulation.verdict import play
 
 ROUND = range(1, 25)
 FOUND = {
-    4137: "A write that lost to another version was answered because a later one was on its way, which was nowhere yet: a read saw neither.",
+    4137: "A write that lost to another version was answered while a later one, in place of it, was still on its way: a read saw neither.",
 }
 """Seeds that failed once, and why: what it was has a test of its own beside the code."""
 
