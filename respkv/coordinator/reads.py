@@ -145,8 +145,11 @@ class Reads:
             self._in_flight.pop(sequence, None)
 
     def _finish(self, batch: ReadBatch) -> None:
-        if not batch.primary_answers and ABSENT in batch.best and self._awaits_primary(batch):
-            return
+        if batch.primary_answers or ABSENT not in batch.best or not self._awaits_primary(batch):
+            self._answer(batch)
+
+    def _answer(self, batch: ReadBatch) -> None:
+        """The quorum has answered: tell everybody who waits, or repair first what it shows."""
         batch.open = False
         held = self._coordinator.repairs.begin(batch) if batch.differs else 0
         if batch.sequence:
@@ -215,7 +218,7 @@ class Reads:
         if batch.need <= 0 and batch.primary_answers >= batch.quorum.pr:
             # Only the word of a primary on what was not found is lacking.
             self._fail_unfound(batch, error)
-            self._finish(batch)
+            self._answer(batch)
         else:
             self._fail(batch, error)
 

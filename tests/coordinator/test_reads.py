@@ -291,6 +291,21 @@ TRANSCRIPTS = {
         c2 -TIMEOUT read needed 1 answers, got 1 in time
         reads=0 writes=0 waiting=0 hints=-
         """,
+    "nobody is asked any more at the deadline: what was found is answered": """
+        nodes abcde down=ce r=2
+        c1 get k2 ; c2 get m2
+        wait 60
+        b records 1 - v@7
+        view down=e
+        wait 1000
+        state
+        ----
+        -> d #1 read k2 m2
+        -> b #1 read-stand-in k2 m2
+        c1 -TIMEOUT read needed 2 answers, got 2 in time
+        c2 $1 v
+        reads=0 writes=0 waiting=0 hints=-
+        """,
     "PR: primaries are asked before stand-ins, whatever they lack": """
         nodes abcde r=2 pr=2 stale=b down=c
         c1 get k
