@@ -304,6 +304,7 @@ TRANSCRIPTS = {
         -> b #1 read-stand-in k2 m2
         c1 -TIMEOUT read needed 2 answers, got 2 in time
         c2 $1 v
+        -> c #2 repair m2=v@7
         reads=0 writes=0 waiting=0 hints=-
         """,
     "PR: primaries are asked before stand-ins, whatever they lack": """
