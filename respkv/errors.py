@@ -74,6 +74,16 @@ class OverloadedError(ClientError):
     code = "BUSY"
 
 
+class TooManySiblingsError(ClientError):
+    """A key has as many concurrent values as `max-siblings` allows: somebody has to resolve them."""
+
+    code = "TOOMANYSIBLINGS"
+
+    def __init__(self, siblings_max: int) -> None:
+        """Say what to do."""
+        super().__init__(f"the key has {siblings_max} siblings (max-siblings): read it, or RESPKV RESOLVE it; nothing was done")
+
+
 class ClockSkewError(ClientError):
     """This node's clock is too far from its peers' to stamp a write."""
 

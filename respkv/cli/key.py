@@ -31,6 +31,8 @@ class Replica(msgspec.Struct, frozen=True):
     role: str
     state: str
     version: str | None = None
+    vector: list[str] = []
+    siblings: int = 0
     type: str | None = None
     ttl_ms: int | None = None
     size: int | None = None
@@ -54,7 +56,10 @@ def show_key(address: Address, key: str, *, as_json: bool) -> int:
     if as_json:
         print(msgspec.json.format(reply, indent=2).decode())
     else:
-        print_parts(headline(whereabouts), table(whereabouts))
+        parts = [headline(whereabouts), table(whereabouts)]
+        if any(len(replica.vector) > 1 for replica in whereabouts.replicas):
+            parts.append(vectors(whereabouts))
+        print_parts(*parts)
     return exit_code(whereabouts)
 
 
@@ -76,7 +81,7 @@ def table(whereabouts: Whereabouts) -> Table:
     grid = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("Node", "Address", "Role", "State", "Version", "Type"):
         grid.add_column(title, no_wrap=True)
-    for title in ("Size", "TTL"):
+    for title in ("Siblings", "Size", "TTL"):
         grid.add_column(title, justify="right", no_wrap=True)
     for replica in whereabouts.replicas:
         holds_value = replica.type is not None
@@ -87,9 +92,20 @@ def table(whereabouts: Whereabouts) -> Table:
             Text(replica.state, style=STYLES.get(replica.state, "")),
             replica.version or "-",
             replica.type or "-",
+            str(replica.siblings) if holds_value else "-",
             show_bytes(replica.size) if holds_value else "-",
             show_ttl(replica.ttl_ms) if holds_value else "-",
         )
+    return grid
+
+
+def vectors(whereabouts: Whereabouts) -> Table:
+    """What the copy of each replica has seen: the last write of each actor."""
+    grid = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("Node", "Has seen"):
+        grid.add_column(title)
+    for replica in whereabouts.replicas:
+        grid.add_row(replica.id[:ID_DIGITS_SHOWN], "\n".join(replica.vector) or "-")
     return grid
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 from typing import TYPE_CHECKING
 
+from respkv.commands.causality import CausalContexts
 from respkv.commands.clients import check_name
 from respkv.commands.table import REDIS_VERSION, command
 from respkv.commands.transactions import forget_transaction
@@ -138,6 +139,8 @@ def reset(request: Request) -> bytes:
     """Resets the connection."""
     client = request.connection
     forget_transaction(client)
+    client.watched = None
+    client.contexts = CausalContexts()
     client.name = b""
     client.resp = 2
     client.flags.clear()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from respkv.commands.causality import CausalContexts
 from respkv.metrics import SlowEvents
 from respkv.versions import records
 
@@ -41,6 +42,7 @@ class Client:
         "authenticated",
         "backlog",
         "closing",
+        "contexts",
         "created",
         "flags",
         "id",
@@ -68,6 +70,7 @@ class Client:
         "transaction_bytes",
         "transaction_failed",
         "usual",
+        "watched",
     )
 
     def __init__(self, client_id: int, *, address: str, local_address: str, now: float) -> None:
@@ -102,6 +105,10 @@ class Client:
         """Whether plain GET and SET may take the short way: see `settle`."""
         self.last: Any = None
         """For RESPKV LAST and WAIT: the batch or batches of the last read or write, or the node that it was passed on to."""
+        self.contexts = CausalContexts()
+        """What the connection has read of keys that keep siblings."""
+        self.watched: dict[bytes, tuple[bytes, bool]] | None = None
+        """By WATCH, for each key: which version was found, and whether there was a value."""
         self.total_commands = 0
         self.closing = False
         self.pending: deque[list[Any]] = deque()
@@ -225,7 +232,7 @@ class Context:
 class Request:
     """One command on its way."""
 
-    __slots__ = ("args", "client", "context", "quorum", "resp")
+    __slots__ = ("args", "client", "context", "held", "quorum", "resp", "seen")
 
     def __init__(self, context: Context, args: list[bytes], *, client: Client | None, resp: int, quorum: Quorums | None) -> None:
         """`client` is None where another node passed the command on."""
@@ -234,6 +241,26 @@ class Request:
         self.client = client
         self.resp = resp
         self.quorum = quorum
+        self.seen: bytes | None = None
+        """What the client has read of the key, where another node passed the command on."""
+        self.held: frozenset[bytes] = frozenset()
+        """The keys on which this command runs alone, because this node is their primary."""
+
+    def holds(self, key: bytes) -> bool:
+        """Whether the command may write a key that keeps siblings itself, and need not ask its primary to."""
+        return key in self.held and self.context.coordinator.primary_of(key) == self.context.me
+
+    def take_context(self, key: bytes) -> bytes | None:
+        """What the client has read of a key, used up now; None: nothing, or too long ago."""
+        if self.client is None:
+            return self.seen
+        return self.client.contexts.take(key, now=self.context.turn.now, age_max_s=self.context.settings.causal_context_ttl)
+
+    def note_read(self, key: bytes, record: bytes) -> None:
+        """The client sees what a record holds: remember that, of keys that keep siblings."""
+        if self.client is not None and self.context.coordinator.succession.policy.keeps_siblings(key):
+            keys_max = self.context.settings.causal_context_keys
+            self.client.contexts.note(key, record, now=self.context.turn.now, keys_max=keys_max)
 
     @property
     def connection(self) -> Client:
@@ -262,4 +289,5 @@ class Request:
 
     def with_expiry(self, record: bytes, expire_at_ms: int) -> bytes:
         """The same version with another expiry."""
+        record = records.without_expired_value(record, self.now_ms)
         return records.with_expiry(record, stamp=self.context.clock.next(), expire_at_ms=expire_at_ms)

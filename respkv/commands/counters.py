@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from respkv.commands.lookup import string_in
 from respkv.commands.table import FIRST, Where, command
-from respkv.coordinator.operations import Read, Write
+from respkv.commands.values import put
+from respkv.coordinator.operations import Read
 from respkv.errors import ClientError
 from respkv.resp.numbers import INTEGER_MAX, INTEGER_MIN, add_floats, format_float, parse_float, parse_integer
 from respkv.resp.writer import bulk, integer
@@ -56,7 +57,8 @@ def _add(request: Request, increment: int) -> Steps:
     if not INTEGER_MIN <= number <= INTEGER_MAX:
         msg = "increment or decrement would overflow"
         raise ClientError(msg)
-    yield Write([(key, request.string(b"%d" % number, None if value is None else expiry_of(record, request.now_ms)))])
+    expire_at_ms = None if value is None else expiry_of(record, request.now_ms)
+    yield from put(request, [(key, request.string(b"%d" % number, expire_at_ms))], {key: record})
     return integer(number)
 
 
@@ -71,5 +73,6 @@ def _add_float(request: Request, increment: LongDouble) -> Steps:
     (record,) = yield Read([key])
     value = string_in(record, request)
     total = format_float(add_floats(parse_float(b"0" if value is None else value), increment))
-    yield Write([(key, request.string(total, None if value is None else expiry_of(record, request.now_ms)))])
+    expire_at_ms = None if value is None else expiry_of(record, request.now_ms)
+    yield from put(request, [(key, request.string(total, expire_at_ms))], {key: record})
     return bulk(total)

@@ -22,7 +22,7 @@ def _respkv(context: Context) -> Fields:
     members = context.membership.statistics()
     told: Fields = {
         "node_id": context.me,
-        "actor": context.actor.hex(),
+        "actor": context.coordinator.actor.hex(),
         "nodes_up": members.up_count,
         "nodes_suspect": members.suspect_count,
         "nodes_down": members.down_count,
@@ -36,6 +36,8 @@ def _respkv(context: Context) -> Fields:
         "loop_lag_ms": facts.get("loop_lag_ms", 0),
         "memory_complete": int(store.resident),
         "records_dropped_from_memory": statistics.evicted_records_total,
+        "keys_with_siblings": sum(store.conflicted),
+        "siblings_refused": context.coordinator.succession.refused_total,
         "loads_waiting": len(context.coordinator.parking),
         "operations_running": context.operations.running_count,
         "requests_waiting": context.coordinator.waiting_count,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from respkv.commands.expiry import Unit, check_conditions, holds, moment
 from respkv.commands.lookup import exists
 from respkv.commands.table import ALL, FIRST, Where, command
+from respkv.commands.values import put
 from respkv.coordinator.operations import Read, Write
 from respkv.resp.writer import ONE, ZERO, integer, simple
 from respkv.versions.records import FOREVER, expiry_of, is_visible, type_name
@@ -49,9 +50,9 @@ def unlink(request: Request) -> Steps:
 def _delete(request: Request) -> Steps:
     keys = list(dict.fromkeys(request.args[1:]))
     records = yield Read(keys)
-    found = [key for key, record in zip(keys, records, strict=True) if is_visible(record, request.now_ms)]
+    found = {key: record for key, record in zip(keys, records, strict=True) if is_visible(record, request.now_ms)}
     if found:
-        yield Write([(key, request.tombstone()) for key in found])
+        yield from put(request, [(key, request.tombstone()) for key in found], found)
     return integer(len(found))
 
 
@@ -119,7 +120,10 @@ def _set_expiry(request: Request, when: int, conditions: frozenset[bytes]) -> St
     (record,) = yield Read([key])
     if not is_visible(record, request.now_ms) or not holds(conditions, when=when, current=expiry_of(record, request.now_ms)):
         return ZERO
-    yield Write([(key, request.with_expiry(record, when) if when > request.now_ms else request.tombstone())])
+    if when > request.now_ms:
+        yield Write([(key, request.with_expiry(record, when))])
+    else:
+        yield from put(request, [(key, request.tombstone())], {key: record})
     return ONE
 
 

@@ -22,7 +22,7 @@ from respkv.resp.numbers import parse_integer
 from respkv.resp.writer import OK, bulk, encode
 from respkv.versions import records
 from respkv.versions.records import TOMBSTONE
-from respkv.versions.vectors import merge
+from respkv.versions.vectors import describe_vector, merge
 
 if TYPE_CHECKING:
     from respkv.commands.context import Context, Request
@@ -48,10 +48,18 @@ PREFLIST <key>
 QUORUM [R <r>] [W <w>] [PR <pr>] [PW <pw>] | QUORUM DEFAULT
     Choose the quorums of this connection: one, quorum, all or a number each.
     Without arguments, return those that are in force. RESET undoes it as well.
+RESOLVE <key> <context> <value>
+    Replace what the context has seen of a key, and nothing else, by a value.
 RING
     Return the epoch of the ring, its fingerprint, and the share of each member.
+SIBLINGS <key>
+    Return the context of a key, for RESOLVE, and all its values, the newest
+    (which GET answers) first.
 STATUS
-    Return as JSON the cluster as this node sees it."""
+    Return as JSON the cluster as this node sees it.
+VERSION <key>
+    Return in words what the record of a key has seen: for each actor the time
+    of its last write; and the versions of the values that it holds."""
 _decode_key_state = msgspec.msgpack.Decoder(tuple[bytes, list[str]]).decode
 
 
@@ -94,6 +102,8 @@ class _Replica(msgspec.Struct):
     role: str
     state: str
     version: str | None = None
+    vector: list[str] = []
+    siblings: int = 0
     type: str | None = None
     ttl_ms: int | None = None
     size: int | None = None
@@ -144,6 +154,7 @@ def _replica(held: tuple[bytes, list[str]] | None, newest: bytes, *, now_ms: int
     replica = _Replica("", "", 0, "", state, hints_for=owners)
     if record:
         replica.version = records.describe(record)
+        replica.vector, replica.siblings = describe_vector(record), records.siblings_count(record)
         value = records.value_of(record, now_ms)
         if value is not None and record[16] != TOMBSTONE:
             expires_at = records.expiry_of(record, now_ms)

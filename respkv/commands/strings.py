@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from respkv.commands.expiry import Unit, parse_options, positive_moment
 from respkv.commands.lookup import check_length, string_in, string_read
 from respkv.commands.table import ALL, FIRST, PAIRS, Where, command
+from respkv.commands.values import put
 from respkv.coordinator.operations import Read, Write
 from respkv.errors import ClientError, WrongTypeError
 from respkv.resp.numbers import parse_integer
@@ -17,6 +18,8 @@ from respkv.resp.writer import EMPTY_BULK, OK, ONE, ZERO, bulk, bulks, integer
 from respkv.versions.records import FOREVER, expiry_of, is_visible
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from respkv.commands.context import Request
     from respkv.commands.expiry import Options
     from respkv.coordinator.operations import Steps
@@ -28,7 +31,9 @@ _LOOKS = SET_FLAGS | {b"KEEPTTL"}
 @command("GET", arity=2, flags="readonly fast", keys=FIRST, group="string", complexity="O(1)")
 def get(request: Request) -> Steps:
     """Returns the string value of a key."""
-    (record,) = yield Read([request.args[1]])
+    key = request.args[1]
+    (record,) = yield Read([key])
+    request.note_read(key, record)
     return bulk(string_read(record, request), request.resp)
 
 
@@ -47,7 +52,7 @@ def set_(request: Request) -> Steps:
 
 
 def _set_blindly(request: Request, value: bytes, expire_at_ms: int | None) -> Steps:
-    yield Write([(request.args[1], _new_version(request, value, expire_at_ms))])
+    yield from put(request, [(request.args[1], _new_version(request, value, expire_at_ms))])
     return OK
 
 
@@ -67,7 +72,7 @@ def _look_and_set(request: Request, options: Options, expire_at_ms: int | None) 
     if may:
         if options.expiry == b"KEEPTTL" and is_there:
             expire_at_ms = expiry_of(record, request.now_ms)
-        yield Write([(key, _new_version(request, request.args[2], expire_at_ms))])
+        yield from put(request, [(key, _new_version(request, request.args[2], expire_at_ms))], {key: record})
     if b"GET" in flags:
         return bulk(old, request.resp)
     return OK if may else request.nil
@@ -94,7 +99,7 @@ def setnx(request: Request) -> Steps:
     (record,) = yield Read([key])
     if is_visible(record, request.now_ms):
         return ZERO
-    yield Write([(key, request.string(request.args[2]))])
+    yield from put(request, [(key, request.string(request.args[2]))], {key: record})
     return ONE
 
 
@@ -104,7 +109,7 @@ def getset(request: Request) -> Steps:
     key = request.args[1]
     (record,) = yield Read([key])
     old = string_in(record, request)
-    yield Write([(key, request.string(request.args[2]))])
+    yield from put(request, [(key, request.string(request.args[2]))], {key: record})
     return bulk(old, request.resp)
 
 
@@ -115,7 +120,7 @@ def getdel(request: Request) -> Steps:
     (record,) = yield Read([key])
     value = string_in(record, request)
     if value is not None:
-        yield Write([(key, request.tombstone())])
+        yield from put(request, [(key, request.tombstone())], {key: record})
     return bulk(value, request.resp)
 
 
@@ -134,7 +139,7 @@ def _get_and_expire(request: Request, options: Options) -> Steps:
         return request.nil
     when = FOREVER if options.expiry == b"PERSIST" else options.moment(command="getex", now_ms=request.now_ms)
     if when is not None and when <= request.now_ms:
-        yield Write([(key, request.tombstone())])
+        yield from put(request, [(key, request.tombstone())], {key: record})
     elif when is not None and (when != FOREVER or expiry_of(record, request.now_ms) is not None):
         yield Write([(key, request.with_expiry(record, when))])
     return bulk(value)
@@ -143,7 +148,10 @@ def _get_and_expire(request: Request, options: Options) -> Steps:
 @command("MGET", arity=-2, flags="readonly fast", keys=ALL, group="string", complexity="O(N) where N is the number of keys")
 def mget(request: Request) -> Steps:
     """Returns the string values of one or more keys."""
-    records = yield Read(request.args[1:])
+    keys = request.args[1:]
+    records = yield Read(keys)
+    for key, record in zip(keys, records, strict=True):
+        request.note_read(key, record)
     # A key of another type is nil here, not an error.
     return bulks([_string_or_none(record, request) for record in records], request.resp)
 
@@ -170,9 +178,9 @@ def check_pairs(request: Request) -> None:
         raise ClientError(f"wrong number of arguments for '{request.args[0].decode().lower()}' command")
 
 
-def _set_all(request: Request, reply: bytes) -> Steps:
+def _set_all(request: Request, reply: bytes, seen: Mapping[bytes, bytes] | None = None) -> Steps:
     words = request.args
-    yield Write([(key, request.string(value)) for key, value in zip(words[1::2], words[2::2], strict=True)])
+    yield from put(request, [(key, request.string(value)) for key, value in zip(words[1::2], words[2::2], strict=True)], seen)
     return reply
 
 
@@ -197,10 +205,11 @@ def msetnx(request: Request) -> Steps:
 
 
 def _set_all_absent(request: Request) -> Steps:
-    records = yield Read(request.args[1::2])
+    keys = request.args[1::2]
+    records = yield Read(keys)
     if any(is_visible(record, request.now_ms) for record in records):
         return ZERO
-    return (yield from _set_all(request, ONE))
+    return (yield from _set_all(request, ONE, dict(zip(keys, records, strict=True))))
 
 
 @command("STRLEN", arity=2, flags="readonly fast", keys=FIRST, group="string", since="2.2.0", complexity="O(1)")
@@ -225,7 +234,9 @@ def substr(request: Request) -> Steps:
 
 
 def _range(request: Request, start: int, end: int) -> Steps:
-    (record,) = yield Read([request.args[1]])
+    key = request.args[1]
+    (record,) = yield Read([key])
+    request.note_read(key, record)
     value = string_read(record, request) or b""
     if start < 0 and end < 0 and start > end:
         return EMPTY_BULK
@@ -242,7 +253,8 @@ def append(request: Request) -> Steps:
     value = string_in(record, request) or b""
     check_length(len(value) + len(addition), request)
     value += addition
-    yield Write([(key, request.string(value, expiry_of(record, request.now_ms) if is_visible(record, request.now_ms) else None))])
+    expire_at_ms = expiry_of(record, request.now_ms) if is_visible(record, request.now_ms) else None
+    yield from put(request, [(key, request.string(value, expire_at_ms))], {key: record})
     return integer(len(value))
 
 
@@ -265,5 +277,6 @@ def _overwrite(request: Request, offset: int) -> Steps:
     check_length(offset + len(part), request)
     old = value or b""
     new = old[:offset].ljust(offset, b"\0") + part + old[offset + len(part) :]
-    yield Write([(key, request.string(new, None if value is None else expiry_of(record, request.now_ms)))])
+    expire_at_ms = None if value is None else expiry_of(record, request.now_ms)
+    yield from put(request, [(key, request.string(new, expire_at_ms))], {key: record})
     return integer(len(new))

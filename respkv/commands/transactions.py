@@ -1,19 +1,33 @@
-"""MULTI, EXEC and DISCARD: commands of one connection that begin together.
+"""MULTI, EXEC and DISCARD: commands of one connection that begin together. WATCH makes EXEC depend on keys.
 
 What EXEC promises: the quorums of all keys are checked first, and then all commands are begun in one turn, in order per
 key, and answered at once. There is no isolation and no rollback: others may read and write in between.
+
+WATCH is optimistic and no lock: EXEC reads the keys at the read quorum, and does nothing if it finds another version than WATCH
+found. What comes between that look and the commands themselves goes unnoticed.
 """
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from respkv.commands.table import ALL, command
+from respkv.coordinator.operations import Read, Until
 from respkv.errors import ClientError, TransactionAbortedError
-from respkv.resp.writer import EMPTY_ARRAY, OK
+from respkv.resp.writer import EMPTY_ARRAY, OK, null_array
+from respkv.versions.records import identity, is_visible
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from respkv.commands.context import Client, Request
+    from respkv.commands.table import Command
+    from respkv.coordinator.operations import Steps
+
+Queued = list[tuple["Command", list[bytes]]]
+Watched = tuple[bytes, bool]
+"""Which version was found, and whether there was a value."""
 
 _FLAGS = "noscript loading stale fast allow_busy"
 
@@ -40,19 +54,38 @@ def multi(request: Request) -> bytes:
     complexity="Depends on commands in the transaction",
     immediate=True,
 )
-def exec_(request: Request) -> bytes | list[Any]:
+def exec_(request: Request) -> bytes | list[Any] | Steps:
     """Executes all commands in a transaction."""
     client = request.connection
     queued, failed = client.transaction, client.transaction_failed
     if queued is None:
         msg = "EXEC without MULTI"
         raise ClientError(msg)
+    watched, client.watched = client.watched, None
     forget_transaction(client)
     if failed:
         raise TransactionAbortedError
+    if watched:
+        return _execute_unless_changed(request, queued, watched)
     if not queued:
         return EMPTY_ARRAY
     return request.context.run_transaction(client, queued)
+
+
+def _execute_unless_changed(request: Request, queued: Queued, watched: Mapping[bytes, Watched]) -> Steps:
+    found = yield Read(list(watched))
+    if any(watched[key] != _watched(record, request) for key, record in zip(watched, found, strict=True)):
+        return null_array(request.resp)
+    if not queued:
+        return EMPTY_ARRAY
+    cell = request.context.run_transaction(request.connection, queued)
+    # Its commands answer, each in its own time, or fail.
+    yield Until(lambda: cell[0] is not None, math.inf)
+    return bytes(cell[0])
+
+
+def _watched(record: bytes, request: Request) -> Watched:
+    return identity(record), is_visible(record, request.now_ms)
 
 
 @command(
@@ -70,6 +103,7 @@ def discard(request: Request) -> bytes:
     if client.transaction is None:
         msg = "DISCARD without MULTI"
         raise ClientError(msg)
+    client.watched = None
     forget_transaction(client)
     return OK
 
@@ -84,13 +118,30 @@ def discard(request: Request) -> bytes:
     complexity="O(1) for every key.",
     immediate=True,
 )
-def watch(request: Request) -> bytes:
-    """Refused: no transaction of this version can depend on keys."""
+def watch(request: Request) -> Steps:
+    """Monitors changes to keys to determine the execution of a transaction."""
     if request.connection.transaction is not None:
         msg = "WATCH inside MULTI is not allowed"
         raise ClientError(msg)
-    msg = "WATCH is not supported: EXEC runs whether or not its keys have changed"
-    raise ClientError(msg)
+    return _watch(request)
+
+
+def _watch(request: Request) -> Steps:
+    keys = list(dict.fromkeys(request.args[1:]))
+    found = yield Read(keys)
+    watched = request.connection.watched or {}
+    for key, record in zip(keys, found, strict=True):
+        # Who watches a key twice means the version of the first time.
+        watched.setdefault(key, _watched(record, request))
+    request.connection.watched = watched
+    return OK
+
+
+@command("UNWATCH", arity=1, flags=_FLAGS, group="transactions", since="2.2.0", complexity="O(1)")
+def unwatch(request: Request) -> bytes:
+    """Forgets about watched keys of a transaction."""
+    request.connection.watched = None
+    return OK
 
 
 def forget_transaction(client: Client) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from respkv.config.client_directives import CLIENT_LIMITS, NETWORK, SECURITY
 from respkv.config.cluster_directives import HANDOFF, MEMBERSHIP, QUORUM
 from respkv.config.node_directives import COMPATIBILITY, MEMORY, OBSERVATION, PERSISTENCE
+from respkv.config.version_directives import VERSIONS
 
 if TYPE_CHECKING:
     from respkv.config.directive import Directive, Group
@@ -18,6 +19,7 @@ GROUPS: tuple[Group, ...] = (
     MEMBERSHIP,
     QUORUM,
     HANDOFF,
+    VERSIONS,
     MEMORY,
     PERSISTENCE,
     OBSERVATION,

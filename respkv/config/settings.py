@@ -93,6 +93,12 @@ class Settings:
     handoff_rate_max: int
     handoff_latency_target: int
 
+    conflict_resolution: str
+    conflict_resolution_prefix: tuple[str, ...]
+    max_siblings: int
+    causal_context_keys: int
+    causal_context_ttl: int
+
     maxmemory: int
     maxmemory_policy: str
     memtable_size: int

@@ -18,7 +18,9 @@ from respkv.coordinator.batches import Cell, Gatherer, ReadBatch, WriteBatch
 from respkv.coordinator.compensation import Compensation
 from respkv.coordinator.read_repairs import ReadRepairs
 from respkv.coordinator.reads import Reads
+from respkv.coordinator.succession import Succession
 from respkv.coordinator.writes import OK, Writes
+from respkv.errors import NoQuorumError
 from respkv.metrics import LatencyHistogram
 from respkv.placement.slots import key_slot
 from respkv.versions.records import ABSENT, HEADER_BYTES, VALUE, pack_stamp, string_tail, value_of
@@ -104,8 +106,24 @@ class Coordinator:
         self.reads = Reads(self)
         self.repairs = ReadRepairs(self)
         self.writes = Writes(self)
+        self.succession = Succession(self)
         self._slow: deque[tuple[float, ReadBatch | WriteBatch]] = deque()
         self._deadlines: deque[tuple[float, ReadBatch | WriteBatch]] = deque()
+
+    def use_actor(self, actor: bytes) -> None:
+        """Go on as a new incarnation."""
+        self.actor = actor
+        self.tail = string_tail(actor)
+
+    def primary_of(self, key: bytes) -> NodeId:
+        """The first live primary of a key: who runs the commands that read it before they write it."""
+        table = self.table
+        assert table is not None
+        node = table.first_live[key_slot(key) >> self.shift]
+        if node is None:
+            msg = "no replica of this key is up; nothing was done"
+            raise NoQuorumError(msg)
+        return node
 
     def use_routes(self, table: RouteTable, quorum: Quorums) -> None:
         """Take new routes. Between turns only: the open batches of a turn belong to its routes."""

@@ -44,6 +44,9 @@ class Write:
     """Write these records at the request's write quorum. Result: None."""
 
     pairs: list[tuple[bytes, bytes]]
+    seen: Mapping[bytes, bytes | None] | None = None
+    """Of the keys that keep siblings: what their writer has seen; None: what this node holds. Their records are plain, and each
+    replaces what was seen."""
 
 
 @dataclass(slots=True)
@@ -162,9 +165,9 @@ class Operation:
             case Read(keys):
                 gathering = self._gathering = _Gathering(self, [b""] * len(keys), len(keys))
                 coordinator.parking.when_loaded(self._local(keys), lambda: self._read(gathering, list(keys)))
-            case Write(pairs):
+            case Write(pairs, seen):
                 gathering = self._gathering = _Gathering(self, None, 1)
-                coordinator.parking.when_loaded(self._local([key for key, _ in pairs]), lambda: self._write(gathering, pairs))
+                coordinator.parking.when_loaded(self._local([key for key, _ in pairs]), lambda: self._write(gathering, pairs, seen))
             case Ask(nodes, name, argument, timeout_s):
                 gathering = self._gathering = _Gathering(self, dict.fromkeys(nodes), len(set(nodes)))
                 self._runner.ask(gathering, name, argument, timeout_s=timeout_s)
@@ -188,8 +191,10 @@ class Operation:
             if batches and self.client is not None:
                 self.client.last = batches
 
-    def _write(self, gathering: _Gathering, pairs: list[tuple[bytes, bytes]]) -> None:
+    def _write(self, gathering: _Gathering, pairs: list[tuple[bytes, bytes]], seen: Mapping[bytes, bytes | None] | None) -> None:
         try:
+            if seen:
+                pairs = self._runner.coordinator.succession.replaced(pairs, seen)
             batches = self._runner.coordinator.write(gathering, pairs, self.quorum)
         except ClientError as error:
             gathering.failed(error)

@@ -11,10 +11,12 @@ import msgspec
 from respkv.commands import slowlog
 from respkv.commands.context import Context, Request
 from respkv.commands.table import COMMANDS, Command, Where, find
+from respkv.commands.values import PassedWrite
 from respkv.config.quorums import Quorums
-from respkv.coordinator.operations import INTERNAL_ERROR, Ask, Call, Steps
-from respkv.errors import ClientError, NoQuorumError, OverloadedError
-from respkv.placement.slots import key_slot
+from respkv.coordinator.operations import INTERNAL_ERROR, Ask, Call, Steps, Write
+from respkv.errors import ClientError, OverloadedError
+from respkv.resp.writer import OK
+from respkv.versions.records import is_plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,6 +34,8 @@ class PassedOn(msgspec.Struct, array_like=True):
     resp: int
     quorum: Quorums | None
     arguments: list[bytes]
+    seen: bytes | None = None
+    """What the connection has read of the key, where the command replaces that."""
 
 
 class Dispatcher:
@@ -52,7 +56,7 @@ class Dispatcher:
         self.broken: list[Session] = []
         self.set_command = COMMANDS["SET"]
         self.get_command = COMMANDS["GET"]
-        self.calls: dict[str, Callable[[Call], None]] = {"command": self._serve_command}
+        self.calls: dict[str, Callable[[Call], None]] = {"command": self._serve_command, "put": self._serve_put}
         self.begin_transaction: Callable[[Any, list[list[bytes]]], Cell]
         """Runs commands for a client; the cell gets the array of their replies."""
 
@@ -62,7 +66,7 @@ class Dispatcher:
         """Run a command. Returns its reply, or a cell that its reply will come into; `waiter` hears when. Raises ClientError."""
         if self.overloaded and keys and not waiter.is_admitted:
             raise OverloadedError(OVERLOADED)
-        where = command.where_of(request.args)
+        where = self.where_of(command, request.args, keys)
         if where is Where.EACH_PRIMARY:
             return self.run(command, request, self._on_each_primary(request, keys), waiter)
         # What is wrong with the arguments is said here, before anybody else is asked.
@@ -74,10 +78,11 @@ class Dispatcher:
             return result
         if where is Where.HERE:
             return self.run(command, request, result, waiter)
-        primary = self.primary_of(keys[0])
+        primary = self.coordinator.primary_of(keys[0])
         if primary == self.context.me:
+            request.held = frozenset(keys)
             return self.run(command, request, result, waiter, exclusive=keys)
-        return self.run(command, request, self._pass_on(request, primary), waiter)
+        return self.run(command, request, self._pass_on(request, primary, keys[0]), waiter)
 
     def run(self, command: Command, request: Request, steps: Steps, waiter: Session, *, exclusive: Sequence[bytes] = ()) -> Cell:
         """Run a generator of steps; its reply comes into the cell."""
@@ -93,18 +98,16 @@ class Dispatcher:
         self.context.operations.start(steps, on_done=done, quorum=request.quorum, exclusive=exclusive, client=request.client)
         return cell
 
-    def primary_of(self, key: bytes) -> NodeId:
-        """The first live primary of a key."""
-        table = self.coordinator.table
-        assert table is not None
-        node = table.first_live[key_slot(key) >> self.coordinator.shift]
-        if node is None:
-            msg = "no replica of this key is up; nothing was done"
-            raise NoQuorumError(msg)
-        return node
+    def where_of(self, command: Command, arguments: list[bytes], keys: list[bytes]) -> Where:
+        """Where a command line runs: a value that replaces what was seen is written by a node that holds the key."""
+        where = command.where_of(arguments)
+        policy = self.coordinator.succession.policy
+        if policy.is_used and where is Where.HERE and command.is_write and len(keys) == 1 and policy.keeps_siblings(keys[0]):
+            return Where.PRIMARY
+        return where
 
-    def _pass_on(self, request: Request, node: NodeId) -> Steps:
-        passed = PassedOn(request.resp, request.quorum, request.args)
+    def _pass_on(self, request: Request, node: NodeId, key: bytes) -> Steps:
+        passed = PassedOn(request.resp, request.quorum, request.args, request.take_context(key))
         if request.client is not None:
             request.client.last = node
         timeout_s = 2 * self.coordinator.request_timeout_s
@@ -121,7 +124,7 @@ class Dispatcher:
         coordinator.check_write(keys, request.quorum)
         shares: dict[NodeId, list[bytes]] = {}
         for key in keys:
-            shares.setdefault(self.primary_of(key), []).append(key)
+            shares.setdefault(coordinator.primary_of(key), []).append(key)
         name, resp, quorum = request.args[0], request.resp, request.quorum
         arguments = {node: msgspec.msgpack.encode(PassedOn(resp, quorum, [name, *share])) for node, share in shares.items()}
         answers = yield Ask(list(shares), "command", arguments, timeout_s=2 * coordinator.request_timeout_s)
@@ -132,10 +135,12 @@ class Dispatcher:
     def _serve_command(self, call: Call) -> None:
         passed = msgspec.msgpack.decode(call.argument, type=PassedOn)
         request = Request(self.context, passed.arguments, client=None, resp=passed.resp, quorum=passed.quorum)
-        command = find(passed.arguments[0]) if passed.arguments else None
-        if command is None or not command.accepts(len(passed.arguments)) or command.where_of(passed.arguments) is Where.HERE:
+        command = _found(passed.arguments)
+        if command is None or not (command.is_write or command.where_of(passed.arguments) is not Where.HERE):
             call.answer(b"-ERR this node does not know the command that was passed on to it\r\n")
             return
+        keys = command.keys.of(passed.arguments)
+        request.seen, request.held = passed.seen, frozenset(keys)
         # The node that the client asked accounts for the command.
         result = command.handler(request)
         if isinstance(result, bytes):
@@ -143,7 +148,16 @@ class Dispatcher:
             return
         assert result is not None
         assert not isinstance(result, list)
-        self.context.operations.start(result, on_done=call.answer, quorum=passed.quorum, exclusive=command.keys.of(passed.arguments))
+        self.context.operations.start(result, on_done=call.answer, quorum=passed.quorum, exclusive=keys)
+
+    def _serve_put(self, call: Call) -> None:
+        """Write values for another node: this one holds copies of their keys."""
+        passed = msgspec.msgpack.decode(call.argument, type=PassedWrite)
+        keys = [key for key, _, _ in passed.values]
+        if not all(map(is_plain, [record for _, _, record in passed.values])):
+            call.answer(b"-ERR malformed call\r\n")
+            return
+        self.context.operations.start(_put(passed), on_done=call.answer, quorum=passed.quorum, exclusive=keys)
 
     def serve(self, call: Call) -> None:
         """Carry out a call that another node, or this one, makes of this node."""
@@ -234,6 +248,19 @@ class Dispatcher:
     def protocol_error(self, session: Session) -> None:
         """A client sent what is no request: its connection is to be closed behind the error."""
         self.broken.append(session)
+
+
+def _found(arguments: list[bytes]) -> Command | None:
+    """The command of a line that was passed on, if it can be one."""
+    command = find(arguments[0]) if arguments else None
+    if command is not None and command.subcommands and len(arguments) > 1:
+        command = command.subcommands.get(arguments[1].upper())
+    return command if command is not None and command.accepts(len(arguments)) else None
+
+
+def _put(passed: PassedWrite) -> Steps:
+    yield Write([(key, record) for key, _, record in passed.values], seen={key: seen for key, seen, _ in passed.values})
+    return OK
 
 
 def _added_up(answers: list[bytes | None]) -> bytes:

@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from respkv.commands.context import Context, NodeStatistics
+from respkv.config.version_directives import prefix_policies
 from respkv.coordinator.coordinator import Coordinator
 from respkv.coordinator.operations import Operations
 from respkv.coordinator.replica import Replica
@@ -38,6 +39,7 @@ from respkv.server.transaction import begin_transaction
 from respkv.storage.parking import Parking
 from respkv.transport import frames
 from respkv.transport.turn import Turn
+from respkv.versions.policy import ConflictPolicy
 
 if TYPE_CHECKING:
     from respkv.commands.context import Client
@@ -164,6 +166,7 @@ class Node:
         self._unanswered: dict[NodeId, float] = {}
         """Peers of whom nothing was heard since the last frame to them, and when that left."""
         self._scans: dict[int, Any] = {}
+        self.coordinator.succession.rng = random.Random(rng.random())
         self.coordinator.on_late = lambda peer: self.membership.late_answer(peer, turn.now)
         self.cluster.on_change = self._on_cluster_change
         self.cluster.live_peers = lambda: sorted(self.topology.usable())
@@ -444,6 +447,8 @@ class Node:
         self.handoff.rate_min = float(settings.handoff_rate_min)
         self.handoff.rate_max = float(settings.handoff_rate_max)
         self.handoff.latency_target_s = settings.handoff_latency_target / 1000
+        coordinator.succession.policy = ConflictPolicy(settings.conflict_resolution, prefix_policies(settings.conflict_resolution_prefix))
+        coordinator.succession.siblings_max = settings.max_siblings
         self.membership.set_options(membership_options(settings), self._turn.now)
         self.membership.publish("ring_epoch", self.cluster.ring.epoch)
         self.membership.publish("ring_hash", self.cluster.ring.digest())

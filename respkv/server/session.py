@@ -96,6 +96,8 @@ class Session(Client):
         set_plain, get_plain, is_ready = coordinator.set_plain, coordinator.get_plain, coordinator.is_ready
         may_be_plain = not dispatcher.overloaded
         in_memory = coordinator.store.resident and not coordinator.parking.keys
+        policy = coordinator.succession.policy
+        last_wins = not policy.is_used
         sets = gets = 0
         self._touch()
         command = None
@@ -106,7 +108,11 @@ class Session(Client):
                 break
             if self.usual and may_be_plain and (command is set_command or command is get_command) and not self._barrier:
                 is_set = command is set_command
-                if len(arguments) == (3 if is_set else 2) and (in_memory or is_ready(arguments[1])):
+                if (
+                    len(arguments) == (3 if is_set else 2)
+                    and (in_memory or is_ready(arguments[1]))
+                    and (last_wins or not policy.keeps_siblings(arguments[1]))
+                ):
                     key = arguments[1]
                     if pending and (key in self.mutating or key in (self.reading if is_set else self.setting)):
                         break
@@ -249,7 +255,7 @@ class Session(Client):
             return command.waits or "fast" not in command.flags
         if not self.mutating.isdisjoint(keys):
             return True
-        is_blind = command.is_write and command.where_of(arguments) is Where.HERE
+        is_blind = command.is_write and self._dispatcher.where_of(command, arguments, keys) is Where.HERE
         if not is_blind and not self.setting.isdisjoint(keys):
             # What this connection has set before must be found by whoever looks: other replicas may hold a version that still wins over it.
             return True

@@ -160,8 +160,8 @@ class DoneTwice(Bugs):
         """Ask twice."""
         pass_on = Dispatcher._pass_on  # noqa: SLF001
 
-        def insist(self: Dispatcher, request: Any, node: str) -> Any:
-            reply = yield from pass_on(self, request, node)
-            return (yield from pass_on(self, request, node)) if reply.startswith(b"-TIMEOUT") else reply
+        def insist(self: Dispatcher, request: Any, node: str, key: bytes) -> Any:
+            reply = yield from pass_on(self, request, node, key)
+            return (yield from pass_on(self, request, node, key)) if reply.startswith(b"-TIMEOUT") else reply
 
         return [(Dispatcher, "_pass_on", insist)]

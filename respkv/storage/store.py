@@ -21,6 +21,7 @@ from respkv.versions.records import (
     holds_value,
     identity,
     is_visible,
+    siblings_count,
     will_expire,
     without_expired_value,
 )
@@ -94,12 +95,14 @@ class Store:
         "_victim",
         "bounded",
         "changed",
+        "conflicted",
         "counting",
         "dirty",
         "expiries_dropped",
         "floor",
         "frozen",
         "live",
+        "losses",
         "pinned",
         "removals",
         "resident",
@@ -121,6 +124,10 @@ class Store:
         """The same by partition, while memory is bounded: what may not be dropped."""
         self.live: list[int] = [0] * ring_size
         """Keys that hold a value, by partition, whether in memory or not."""
+        self.conflicted: list[int] = [0] * ring_size
+        """Keys that hold more than one value, by partition."""
+        self.losses = 0
+        """How often a copy was given up that others may still know of."""
         self.volatile: list[set[bytes]] = [set() for _ in range(ring_size)]
         """Keys in memory with an expiry, by partition."""
         self.expiries_dropped = 0
@@ -243,6 +250,8 @@ class Store:
 
     def _recount(self, partition: int, key: bytes, old: bytes, new: bytes) -> None:
         self.live[partition] += holds_value(new) - (old >= self.floor and holds_value(old))
+        if (old and old[16] == SIBLINGS) or (new and new[16] == SIBLINGS):
+            self.conflicted[partition] += (siblings_count(new) > 1) - (old >= self.floor and siblings_count(old) > 1)
         if will_expire(new):
             self.volatile[partition].add(key)
         elif old and old[16] >= VALUE_EXPIRING:
@@ -293,6 +302,7 @@ class Store:
         if memory_bytes_max and self.used_bytes > memory_bytes_max:
             self.resident = False
             self.live[partition] += holds_value(record)
+            self.conflicted[partition] += siblings_count(record) > 1
             self.expiries_dropped += will_expire(record)
             return
         shard[key] = record
@@ -383,6 +393,7 @@ class Store:
         if old is None and self.resident:
             return
         if old:
+            self.losses += 1
             self._recount(partition, key, old, ABSENT)
         if self.resident and not self.bounded:
             # Nothing that is not in memory exists: there is no need to remember that this does not.
@@ -440,6 +451,7 @@ class Store:
         self.floor = floor
         count = len(self.shards)
         self.live = [0] * count
+        self.conflicted = [0] * count
         if highest >= floor:
             return False
         self._graveyard.extend(self.shards)
@@ -463,6 +475,7 @@ class Store:
         self._graveyard.append(shard)
         self.shards[partition] = kept
         self.live[partition] = sum(map(holds_value, kept.values())) + sum(key not in kept for key in elsewhere)
+        self.conflicted[partition] = sum(record[16:17] == b"\x03" and siblings_count(record) > 1 for record in kept.values())
         self.volatile[partition].intersection_update(kept)
 
     def bury(self, shards_max: int = 16) -> bool:

@@ -111,6 +111,13 @@ def restamped(record: bytes, stamp: int) -> bytes:
     return pack_stamp(stamp) + record[8:]
 
 
+def reversioned(record: bytes, stamp: int, actor: bytes) -> bytes:
+    """The same content of a plain record as a version of another stamp and actor."""
+    if record[16] == VALUE_EXPIRING:
+        return pack_stamp(stamp) + actor + record[16:18] + pack_stamp(stamp) + record[26:]
+    return pack_stamp(stamp) + actor + record[16:]
+
+
 def stamp_of(record: bytes) -> int:
     """The stamp of the version; 0 for an absent key."""
     return int(_STAMP.unpack_from(record)[0]) if record else 0
@@ -180,6 +187,11 @@ def will_expire(record: bytes) -> bool:
     return len(record) > EXPIRED_BYTES and expiry_of(record) is not None
 
 
+def siblings_count(record: bytes) -> int:
+    """How many values are stored side by side: 0 or 1 of a plain record."""
+    return sum(map(holds_value, siblings_in(record)))
+
+
 def without_expired_value(record: bytes, now_ms: int) -> bytes:
     """The record itself, or what is kept of it once it has expired: its version and its expiry, a tombstone."""
     if record and record[16] == SIBLINGS:
@@ -208,6 +220,11 @@ def is_well_formed(record: bytes) -> bool:
     if form == SIBLINGS:
         return _are_siblings_well_formed(record)
     return form == VALUE or (form == VALUE_EXPIRING and len(record) >= EXPIRED_BYTES)
+
+
+def is_plain(record: bytes) -> bool:
+    """The same for one that holds no siblings."""
+    return is_well_formed(record) and record[16] != SIBLINGS
 
 
 def _are_siblings_well_formed(record: bytes) -> bool:

@@ -145,7 +145,7 @@ def test_a_stopped_key_does_not_stop_the_others() -> None:
 @pytest.mark.parametrize("seed", range(6))
 def test_acknowledged_increments_survive_the_death_of_the_primary(seed: int) -> None:
     world = World(5, seed=seed)
-    primary = next(index for index, node in enumerate(world.nodes) if node.dispatcher.primary_of(b"counter") == node.me)
+    primary = next(index for index, node in enumerate(world.nodes) if node.coordinator.primary_of(b"counter") == node.me)
     clients = [world.connect(index) for index in range(5) if index != primary]
     sent = 0
     for round_number in range(40):

@@ -127,12 +127,47 @@ def test_commands_inside_speak_of_the_client_outside() -> None:
     assert client.ask("CLIENT GETNAME", "GET nosuch") == b"$2\r\nme\r\n_\r\n"
 
 
-def test_watch_is_refused_in_plain_words() -> None:
+@pytest.mark.parametrize("policy", ["lww", "siblings"])
+def test_watch_makes_exec_fail_if_a_key_has_changed(policy: str) -> None:
+    world = World(3, conflict_resolution=policy)
+    client, other = world.connect(0), world.connect(1)
+    assert client.ask("SET a 1", "WATCH a b", "MULTI", "SET a 2", "EXEC") == b"+OK\r\n+OK\r\n+OK\r\n+QUEUED\r\n*1\r\n+OK\r\n"
+    for change in ("SET a 2", "SET b x", "DEL a", "SET a 1 PX 100000", "PEXPIRE a 50000", "DEL b"):
+        client.ask("WATCH a b", "MULTI", "SET a 3")
+        other.ask(change)
+        assert client.ask("EXEC", "GET a") != b"*1\r\n+OK\r\n$1\r\n3\r\n", change
+    client.ask("HELLO 3", "WATCH a")
+    other.ask("SET a 9")
+    assert client.ask("MULTI", "GET a", "EXEC", "GET a") == b"+OK\r\n+QUEUED\r\n_\r\n$1\r\n9\r\n"
+
+
+def test_what_ends_a_watch() -> None:
+    world = World(3)
+    client, other = world.connect(0), world.connect(1)
+    for end in ("UNWATCH", "DISCARD", "EXEC", "RESET"):
+        client.ask("SET a 1", "WATCH a")
+        if end in {"DISCARD", "EXEC"}:
+            client.ask("MULTI", end)
+        else:
+            client.ask(end)
+        other.ask("SET a 2")
+        assert client.ask("MULTI", "GET a", "EXEC") == b"+OK\r\n+QUEUED\r\n*1\r\n$1\r\n2\r\n", end
+
+
+def test_a_watched_key_that_expires_has_changed() -> None:
+    world = World(3)
+    client = world.connect(0)
+    client.ask("SET a 1 PX 500", "WATCH a")
+    world.run(1.0)
+    assert client.ask("MULTI", "PING", "EXEC") == b"+OK\r\n+QUEUED\r\n*-1\r\n"
+
+
+def test_watch_inside_a_transaction_and_an_empty_one() -> None:
     client = World().connect()
     assert client.ask("WATCH a", "MULTI", "WATCH a", "PING", "EXEC") == (
-        b"-ERR WATCH is not supported: EXEC runs whether or not its keys have changed\r\n"
-        b"+OK\r\n-ERR WATCH inside MULTI is not allowed\r\n+QUEUED\r\n*1\r\n+PONG\r\n"
+        b"+OK\r\n+OK\r\n-ERR WATCH inside MULTI is not allowed\r\n+QUEUED\r\n*1\r\n+PONG\r\n"
     )
+    assert client.ask("WATCH a", "MULTI", "EXEC", "EXEC") == b"+OK\r\n+OK\r\n*0\r\n-ERR EXEC without MULTI\r\n"
 
 
 def test_exec_counts_once_and_so_does_what_it_runs() -> None:

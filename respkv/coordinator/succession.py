@@ -1,0 +1,74 @@
+"""What a write of a key that keeps siblings replaces: the coordinator's part of dotted version vectors. Pure.
+
+Rule 1: only a node that holds a copy of the key coordinates such a write, and it merges the new version into that copy in the
+turn in which it made it: so an actor never claims to have seen what it has not.
+Rule 2: after this node has given up copies, it goes on as another actor. As the old one, its next version would cover writes of
+its own that it remembers no more (the oldest Dynamo bug; Riak's kv679).
+"""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+from respkv.errors import ClientError, NoQuorumError, TooManySiblingsError
+from respkv.ids import new_actor
+from respkv.placement.slots import key_slot
+from respkv.versions.policy import ConflictPolicy
+from respkv.versions.records import newest_stamp_of, reversioned, siblings_count
+from respkv.versions.vectors import successor
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from respkv.coordinator.coordinator import Coordinator
+
+CONTEXT_AHEAD_MAX_MS = 3_600_000 * 24
+"""A context further in the future was made up: following it would spoil every clock."""
+
+
+class Succession:
+    """Makes the new records of keys that keep siblings."""
+
+    __slots__ = ("_coordinator", "_losses", "policy", "refused_total", "rng", "siblings_max")
+
+    def __init__(self, coordinator: Coordinator) -> None:
+        """The last write of every key wins, until told otherwise. Who builds the coordinator gives it dice."""
+        self._coordinator = coordinator
+        self._losses = coordinator.store.losses
+        self.policy = ConflictPolicy()
+        self.siblings_max = 100
+        self.refused_total = 0
+        """Writes that were refused because of `max-siblings`."""
+        self.rng = random.Random(coordinator.actor)
+
+    def replaced(self, pairs: list[tuple[bytes, bytes]], seen: Mapping[bytes, bytes | None]) -> list[tuple[bytes, bytes]]:
+        """The records that `pairs` of keys and plain records become. The keys are in memory.
+
+        `seen` is for each key that is to keep siblings what its writer has seen; None: what this node holds.
+        Raises ClientError before any effect.
+        """
+        return [(key, self._replaced(key, record, seen[key]) if key in seen else record) for key, record in pairs]
+
+    def _replaced(self, key: bytes, plain: bytes, seen: bytes | None) -> bytes:
+        coordinator = self._coordinator
+        if not coordinator.routes[key_slot(key) >> coordinator.shift].local_write:
+            msg = "this node holds no copy of the key, as it sees the cluster now; nothing was done"
+            raise NoQuorumError(msg)
+        if coordinator.store.losses != self._losses:
+            self._losses = coordinator.store.losses
+            coordinator.use_actor(new_actor(self.rng))
+        held = coordinator.store.get(key)
+        context = held if seen is None else seen
+        newest = newest_stamp_of(context)
+        if (newest >> 16) > coordinator.turn.wall_ms + CONTEXT_AHEAD_MAX_MS:
+            msg = "invalid context: it is of a time to come"
+            raise ClientError(msg)
+        clock = coordinator.clock
+        clock.absorb(max(newest, newest_stamp_of(held)))
+        record = successor(held, context, reversioned(plain, clock.next(), coordinator.actor))
+        count = siblings_count(record)
+        if count > self.siblings_max and count > siblings_count(held):
+            self.refused_total += 1
+            raise TooManySiblingsError(self.siblings_max)
+        return record
