@@ -81,7 +81,7 @@ def table(whereabouts: Whereabouts) -> Table:
     grid = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("Node", "Address", "Role", "State", "Version", "Type"):
         grid.add_column(title, no_wrap=True)
-    for title in ("Siblings", "Size", "TTL"):
+    for title in ("Size", "TTL"):
         grid.add_column(title, justify="right", no_wrap=True)
     for replica in whereabouts.replicas:
         holds_value = replica.type is not None
@@ -92,7 +92,6 @@ def table(whereabouts: Whereabouts) -> Table:
             Text(replica.state, style=STYLES.get(replica.state, "")),
             replica.version or "-",
             replica.type or "-",
-            str(replica.siblings) if holds_value else "-",
             show_bytes(replica.size) if holds_value else "-",
             show_ttl(replica.ttl_ms) if holds_value else "-",
         )
@@ -100,12 +99,13 @@ def table(whereabouts: Whereabouts) -> Table:
 
 
 def vectors(whereabouts: Whereabouts) -> Table:
-    """What the copy of each replica has seen: the last write of each actor."""
+    """How many values the copy of each replica holds, and what it has seen: the last write of each actor."""
     grid = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("Node", "Has seen"):
-        grid.add_column(title)
+    grid.add_column("Node", no_wrap=True)
+    grid.add_column("Values", justify="right", no_wrap=True)
+    grid.add_column("Has seen")
     for replica in whereabouts.replicas:
-        grid.add_row(replica.id[:ID_DIGITS_SHOWN], "\n".join(replica.vector) or "-")
+        grid.add_row(replica.id[:ID_DIGITS_SHOWN], str(replica.siblings), "\n".join(replica.vector) or "-")
     return grid
 
 

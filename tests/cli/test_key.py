@@ -3,7 +3,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from respkv.cli.key import Whereabouts, exit_code, headline, show_ttl, table
+from respkv.cli.key import Replica, Whereabouts, exit_code, headline, show_ttl, table, vectors
 from respkv.cli.output import print_parts
 
 REPLY = b"""{"key":"user:42","slot":10778,"partition":673,"preference_list":["aaaaaaaaaa","bbbbbbbbbb","cccccccccc"],"replicas":[
@@ -28,3 +28,13 @@ def test_each_replica_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_the_time_to_live() -> None:
     assert [show_ttl(ttl_ms) for ttl_ms in (None, -1, 0, 999, 61_000)] == ["none", "none", "0ms", "999ms", "1m01s"]
+
+
+def test_who_has_seen_what_is_told_where_there_is_more_than_one_value(capsys: pytest.CaptureFixture[str]) -> None:
+    replica = Replica("a" * 40, "127.0.0.1", 7001, "primary", "in step", "7.0@aa", ["7.0@aa", "5.1@bb"], 2, "string", -1, 3)
+    print_parts(vectors(Whereabouts("k", 1, 0, ["a" * 40], [replica])))
+    assert [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()] == [
+        "Node Values Has seen",
+        "aaaaaaaa 2 7.0@aa",
+        "5.1@bb",
+    ]

@@ -38,8 +38,11 @@ def is_encodable(text: str) -> bool:
     return not any(0xD800 <= ord(character) < 0xE000 for character in text)
 
 
+PREFIX_POLICIES = st.builds("{}={}".format, st.sampled_from(["cart:", "a=b", "\u00e9"]), st.sampled_from(["lww", "siblings"]))
+
+
 def lists(directive: Directive) -> st.SearchStrategy[str]:
-    items = {"bind": ADDRESSES, "cluster-nodes": FOUNDERS}[directive.name]
+    items = {"bind": ADDRESSES, "cluster-nodes": FOUNDERS, "conflict-resolution-prefix": PREFIX_POLICIES}[directive.name]
     return st.lists(items, min_size=directive.minimum, max_size=4).map(" ".join)
 
 
