@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from tools.stock_redis import provide
+from tools.programs import provide
 
 BIN = Path(sys.executable).parent
 STATIC_STEPS = {

@@ -77,14 +77,15 @@ def free_ports(count: int) -> list[int]:
 class NodeProcess:
     """One node: its ports, its folder, its command line, and its process while there is one."""
 
-    def __init__(self, name: str, *, folder: Path, port: int, cluster_port: int) -> None:
+    def __init__(self, name: str, *, folder: Path, port: int, cluster_port: int, host: str = HOST) -> None:
         self.name = name
+        self.host = host
         self.port = port
         self.cluster_port = cluster_port
         self.folder = folder
         self.log_path = folder.with_suffix(".log")
-        self.address = f"{HOST}:{port}@{cluster_port}"
-        self.id: NodeId = node_id_of_address(HOST, cluster_port)
+        self.address = f"{host}:{port}@{cluster_port}"
+        self.id: NodeId = node_id_of_address(host, cluster_port)
         self.arguments: list[str] = []
         self.entry: Sequence[str] = ("-m", "respkv", "server")
         self.process: subprocess.Popen[bytes] | None = None
@@ -145,7 +146,7 @@ class NodeProcess:
 
     def connect(self, *, timeout_s: float = 20.0) -> Wire:
         """A connection that sends what it is told."""
-        return wire_to(self.port, timeout_s=timeout_s)
+        return wire_to(self.port, host=self.host, timeout_s=timeout_s)
 
     def ask(self, *words: Word) -> Any:
         """One command on a connection of its own; the reply, errors as values."""
@@ -154,7 +155,7 @@ class NodeProcess:
 
     def client(self, *, protocol: int = 2, **options: Any) -> Any:
         """redis-py, which reports a failure at once instead of trying again. Its types differ from version to version."""
-        return redis.Redis(host=HOST, port=self.port, socket_timeout=20, retry=Retry(NoBackoff(), 0), protocol=protocol, **options)
+        return redis.Redis(host=self.host, port=self.port, socket_timeout=20, retry=Retry(NoBackoff(), 0), protocol=protocol, **options)
 
     def info(self, *sections: str) -> dict[str, str]:
         """The fields of INFO, of all its sections unless some are named."""
@@ -189,15 +190,22 @@ class NodeProcess:
 class Cluster:
     """Nodes that were founded together."""
 
-    def __init__(self, folder: Path, *, count: int, directives: Sequence[str] = ()) -> None:
+    def __init__(self, folder: Path, *, count: int, directives: Sequence[str] = (), hosts: Sequence[str] = ()) -> None:
+        """`hosts` are the addresses of the nodes, each one's own; without them all have the same."""
         ports = free_ports(2 * count)
         self.nodes = [
-            NodeProcess(f"n{index + 1}", folder=folder / f"n{index + 1}", port=ports[2 * index], cluster_port=ports[2 * index + 1])
+            NodeProcess(
+                f"n{index + 1}",
+                folder=folder / f"n{index + 1}",
+                port=ports[2 * index],
+                cluster_port=ports[2 * index + 1],
+                host=hosts[index] if hosts else HOST,
+            )
             for index in range(count)
         ]
         folder.mkdir(parents=True, exist_ok=True)
         for node in self.nodes:
-            own = ["--port", str(node.port), "--cluster-port", str(node.cluster_port), "--dir", str(node.folder)]
+            own = ["--bind", node.host, "--port", str(node.port), "--cluster-port", str(node.cluster_port), "--dir", str(node.folder)]
             node.arguments = [*own, "--cluster-nodes", *(each.address for each in self.nodes), *directives]
         self._preference = preference_lists(first_ring([Member(node.id) for node in self.nodes], ring_size=RING_SIZE))
 
@@ -272,9 +280,11 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def running_cluster(folder: Path, *, count: int, directives: Sequence[str] = (), start: bool = True) -> Iterator[Cluster]:
+def running_cluster(
+    folder: Path, *, count: int, directives: Sequence[str] = (), hosts: Sequence[str] = (), start: bool = True
+) -> Iterator[Cluster]:
     """A cluster that is gone afterwards, whatever happens; and that must not have met a bug."""
-    cluster = Cluster(folder, count=count, directives=directives)
+    cluster = Cluster(folder, count=count, directives=directives, hosts=hosts)
     try:
         if start:
             cluster.start()

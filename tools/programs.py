@@ -1,4 +1,4 @@
-"""See to the stock Redis programs that the tests hold respkv against."""
+"""See to the programs that the tests need beside respkv: stock Redis, to hold it against, and iptables, to cut a cluster in two."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-PROGRAMS = ("redis-cli", "redis-benchmark", "redis-server")
+PACKAGES = {"redis-cli": "redis", "redis-benchmark": "redis", "redis-server": "redis", "iptables": "iptables"}
+"""Each program, and Debian's package that has it."""
 POLICY = Path("/usr/sbin/policy-rc.d")
 
 
 def missing() -> list[str]:
     """The programs that are not on PATH."""
-    return [program for program in PROGRAMS if shutil.which(program) is None]
+    return [program for program in PACKAGES if shutil.which(program) is None]
 
 
 def can_install() -> bool:
@@ -54,10 +55,12 @@ def provide() -> None:
     if not absent:
         return
     if can_install():
-        print(f"{', '.join(absent)} missing: installing Debian's package redis", flush=True)
+        packages = sorted({PACKAGES[program] for program in absent})
+        print(f"{', '.join(absent)} missing: installing Debian's {' and '.join(packages)}", flush=True)
         apt_get("update")
         with services_kept_down():
-            apt_get("install", "-y", "--no-install-recommends", "redis")
+            apt_get("install", "-y", "--no-install-recommends", *packages)
         absent = missing()
     if absent:
-        print(f"{', '.join(absent)} missing: the tests that need them are skipped. Install Redis 7 (on Debian: apt-get install redis).")
+        packages = sorted({PACKAGES[program] for program in absent})
+        print(f"{', '.join(absent)} missing: the tests that need them are skipped. On Debian: apt-get install {' '.join(packages)}.")
