@@ -240,3 +240,21 @@ def test_pipelines_keep_their_order_per_key(world: World) -> None:
     client.send(b"".join(packed(each) for each in ("SET k 1", "GET k", "SET k 2", "GET k", "DEL k", "GET k", "SET k 3", "GET k")))
     replies = split_replies(client.replies(8))
     assert replies == [b"+OK\r\n", b"$1\r\n1\r\n", b"+OK\r\n", b"$1\r\n2\r\n", b":1\r\n", b"$-1\r\n", b"+OK\r\n", b"$1\r\n3\r\n"]
+
+
+def test_a_replica_that_gave_up_its_copy_goes_on_as_another_actor_and_nothing_is_covered_unseen() -> None:
+    """The oldest Dynamo bug. As the old actor, its next write would hide its earlier one, which it remembers no more."""
+    world = World(3, conflict_resolution="siblings", read_quorum="2", write_quorum="3")
+    client = world.connect(0)
+    assert client.ask("SET k remembered by others").startswith(b"-ERR syntax")
+    assert client.ask("SET k remembered") == b"+OK\r\n"
+    primary = next(node for node in world.nodes if node.coordinator.primary_of(b"k") == node.me)
+    actor = primary.coordinator.actor
+    primary.store.forget(primary.store.partition(b"k"), b"k")
+    assert client.ask("SET k new") == b"+OK\r\n"
+    assert primary.coordinator.actor != actor
+    assert client.ask("GET k") == b"$3\r\nnew\r\n"
+    assert values(client, "k") == {b"remembered", b"new"}
+    assert client.ask("SET k after") == b"+OK\r\n"
+    assert values(client, "k") == {b"after"}
+    assert len({node.store.get(b"k") for node in world.nodes}) == 1
