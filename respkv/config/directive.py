@@ -66,8 +66,10 @@ class Directive:
     """Its value must not reach a log or SLOWLOG."""
     hidden: bool = False
     """CONFIG GET never tells it."""
+    item_words: int = 1
+    """How many words make one item of a LIST."""
     check: Callable[[str], str] = anything
-    """What is wrong with one argument of a STRING, LIST or INTEGER that has the right form, or nothing."""
+    """What is wrong with one argument of a STRING or INTEGER, or one item of a LIST, that has the right form, or nothing."""
 
     @property
     def attribute(self) -> str:

@@ -160,10 +160,10 @@ def _parse_string(directive: Directive, text: str) -> str:
 
 def _parse_list(directive: Directive, arguments: list[str]) -> tuple[str, ...]:
     items = tuple(item for argument in arguments for item in argument.split(" ") if item)
-    if not directive.minimum <= len(items) <= directive.maximum:
+    if not directive.minimum <= len(items) <= directive.maximum or len(items) % directive.item_words:
         raise UnfitArgumentError("wrong number of arguments")
-    for item in items:
-        _parse_string(directive, item)
+    for start in range(0, len(items), directive.item_words):
+        _parse_string(directive, " ".join(items[start : start + directive.item_words]))
     return items
 
 

@@ -10,21 +10,17 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 POLICIES = ("lww", "siblings")
-PREFIX_SEPARATOR = "="
 
 
-def prefix_policy_problem(text: str) -> str:
+def prefix_policy_problem(item: str) -> str:
     """One exception: a prefix and its policy."""
-    prefix, separator, policy = text.rpartition(PREFIX_SEPARATOR)
-    if not separator or not prefix or policy not in POLICIES:
-        return "argument must be PREFIX=lww or PREFIX=siblings"
-    return ""
+    return "" if item.rpartition(" ")[2] in POLICIES else "each prefix must be followed by lww or siblings"
 
 
 def prefix_policies(words: Sequence[str]) -> list[tuple[bytes, str]]:
     """The exceptions taken apart: (prefix, policy)."""
-    parts = [word.rpartition(PREFIX_SEPARATOR) for word in words]
-    return [(prefix.encode("utf-8", "surrogateescape"), policy) for prefix, _, policy in parts]
+    prefixes = [word.encode("utf-8", "surrogateescape") for word in words[::2]]
+    return list(zip(prefixes, words[1::2], strict=True))
 
 
 VERSIONS = Group(
@@ -46,10 +42,11 @@ VERSIONS = Group(
             kind=Kind.LIST,
             default="",
             maximum=1000,
+            item_words=2,
             scope=Scope.CLUSTER,
             check=prefix_policy_problem,
-            help="Exceptions for keys that begin with a prefix: PREFIX=lww or PREFIX=siblings, parted by blanks, as in "
-            "`cart:=siblings session:=lww`. The longest prefix that fits decides.",
+            help="Exceptions for keys that begin with a prefix: PREFIX POLICY, any number of times, as in `cart: siblings session: lww`. "
+            "The longest prefix that fits decides.",
         ),
         Directive(
             name="max-siblings",

@@ -173,7 +173,7 @@ def test_too_many_siblings_are_refused_loudly() -> None:
 def test_the_policy_of_a_prefix_and_its_change_while_the_cluster_runs() -> None:
     world = World(3)
     first, second = world.connect(0), world.connect(1)
-    assert first.ask([b"CONFIG", b"SET", b"conflict-resolution-prefix", b"cart:=siblings cart:old:=lww"]) == b"+OK\r\n"
+    assert first.ask([b"CONFIG", b"SET", b"conflict-resolution-prefix", b"cart: siblings cart:old: lww"]) == b"+OK\r\n"
     for key in ("cart:1", "cart:old:1", "user:1"):
         for client in (first, second):
             client.ask(f"GET {key}")
@@ -181,7 +181,7 @@ def test_the_policy_of_a_prefix_and_its_change_while_the_cluster_runs() -> None:
         second.ask(f"SET {key} right")
     assert values(first, "cart:1") == {b"left", b"right"}
     assert values(first, "cart:old:1") == values(first, "user:1") == {b"right"}
-    assert first.ask([b"CONFIG", b"SET", b"conflict-resolution-prefix", b"cart:=nonsense"]).startswith(b"-ERR CONFIG SET failed")
+    assert first.ask([b"CONFIG", b"SET", b"conflict-resolution-prefix", b"cart: nonsense"]).startswith(b"-ERR CONFIG SET failed")
     assert first.ask("CONFIG SET conflict-resolution siblings") == b"+OK\r\n"
     second.ask("GET user:1")
     first.ask("GET user:1", "SET user:1 a")

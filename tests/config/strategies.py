@@ -38,7 +38,7 @@ def is_encodable(text: str) -> bool:
     return not any(0xD800 <= ord(character) < 0xE000 for character in text)
 
 
-PREFIX_POLICIES = st.builds("{}={}".format, st.sampled_from(["cart:", "a=b", "\u00e9"]), st.sampled_from(["lww", "siblings"]))
+PREFIX_POLICIES = st.builds("{} {}".format, st.sampled_from(["cart:", "a=b", "\u00e9"]), st.sampled_from(["lww", "siblings"]))
 
 
 def lists(directive: Directive) -> st.SearchStrategy[str]:
