@@ -7,16 +7,18 @@ Rule 3: a position is a partition and a hash in it, and means the same on every 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from respkv.commands.published import hints_outstanding
-from respkv.coordinator.operations import Ask, Step, Until
-from respkv.errors import NoQuorumError, OverloadedError, QuorumTimeoutError
+from respkv.coordinator.operations import Ask, Step, Until, is_error
+from respkv.errors import NoQuorumError, OverloadedError, PeerProtocolError, QuorumTimeoutError
+from respkv.transport import border
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
     from respkv.commands.context import Context
@@ -29,6 +31,8 @@ PIECE_BYTES_MAX = 256 * 1024
 FAILURES_MAX = 3
 RETRY_S = 0.1
 ALL_SLOTS = -1
+HASH_MAX = 2**64 - 1
+COUNT_DIGITS_MAX = 18
 
 
 class ScanRequest(msgspec.Struct, array_like=True):
@@ -52,7 +56,7 @@ class Piece(msgspec.Struct, array_like=True):
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode_pieces = msgspec.msgpack.Decoder(list[Piece]).decode
+_decode_pieces = border.reader(list[Piece])
 
 
 def partitions_in_scope(context: Context) -> Sequence[int]:
@@ -111,12 +115,10 @@ class Walk:
         A partition may have no piece yet: ask again.
         """
         rows = max(1, min(limit, PIECE_ROWS_MAX))
-        arguments = {
-            node: _encode(ScanRequest([(number, positions[number]) for number in numbers], rows, self._pattern, self._slot))
-            for node, numbers in self._shares(positions).items()
-        }
-        answers = yield from self._call("scan", arguments)
-        pieces = [piece for answer in answers.values() for piece in _decode_pieces(answer)]
+        shares = {node: {number: positions[number] for number in numbers} for node, numbers in self._shares(positions).items()}
+        arguments = {node: _encode(ScanRequest(list(share.items()), rows, self._pattern, self._slot)) for node, share in shares.items()}
+        answers = yield from self._call("scan", arguments, partial(_read_pieces, positions))
+        pieces = [piece for node, answer in answers.items() for piece in answer if piece.partition in shares[node]]
         self._count(pieces)
         yield next_turn(self._context)
         return sorted(pieces, key=lambda piece: piece.partition)
@@ -127,17 +129,18 @@ class Walk:
         left = set(partitions)
         while left:
             shares = self._shares(sorted(left))
-            answers = yield from self._call("count", {node: _encode(numbers) for node, numbers in shares.items()})
+            answers = yield from self._call("count", {node: _encode(numbers) for node, numbers in shares.items()}, _read_count)
             for node, answer in answers.items():
                 count, numbers = counted.get(node, (0, []))
-                counted[node] = (count + int(answer), numbers + shares[node])
+                counted[node] = (count + answer, numbers + shares[node])
                 left.difference_update(shares[node])
         return counted
 
     def random_of(self, node: NodeId, partitions: list[int]) -> Generator[Step, Any, bytes]:
         """Some key of these partitions of a node; nothing if the first place that was looked at holds none."""
-        answers = yield from self._call("random", {node: _encode(partitions)})
-        return answers.get(node, b"+")[1:]
+        answers = yield from self._call("random", {node: _encode(partitions)}, _read_key)
+        key: bytes = answers.get(node, b"")
+        return key
 
     def _shares(self, partitions: Iterable[int]) -> dict[NodeId, list[int]]:
         """Which node is to be asked for which of these partitions."""
@@ -154,10 +157,12 @@ class Walk:
             raise NoQuorumError(f"no replica of {silent} partitions is up; the answer would be incomplete")
         return shares
 
-    def _call(self, name: str, arguments: Mapping[NodeId, bytes]) -> Generator[Step, Any, dict[NodeId, bytes]]:
+    def _call(
+        self, name: str, arguments: Mapping[NodeId, bytes], decode: Callable[[bytes], Any]
+    ) -> Generator[Step, Any, dict[NodeId, Any]]:
         """Ask nodes. Who does not answer, or sees the ring otherwise, is not in the result, and others are asked next time."""
-        answers: dict[NodeId, bytes | None] = yield Ask(list(arguments), name, arguments)
-        good = {node: answer for node, answer in answers.items() if answer is not None and not answer.startswith(b"-")}
+        answers: dict[NodeId, Any] = yield Ask(list(arguments), name, arguments, decode=decode)
+        good = {node: answer for node, answer in answers.items() if answer is not None and not is_error(answer)}
         failed = answers.keys() - good.keys()
         if failed:
             self._avoided |= failed
@@ -176,3 +181,33 @@ class Walk:
         self._bytes += sum(len(key) + 16 for piece in pieces for key in piece.keys)
         if self._bytes_max and self._bytes > self._bytes_max:
             raise OverloadedError("the reply would be longer than client-output-buffer-limit allows; use SCAN")
+
+
+def _read_pieces(positions: Mapping[int, int], answer: bytes) -> list[Piece]:
+    """What a node tells of the partitions that it was asked for: it goes forward, or a walk would never end."""
+    pieces = _decode_pieces(answer)
+    if len({piece.partition for piece in pieces}) < len(pieces):
+        msg = "tells of a partition twice"
+        raise PeerProtocolError(msg)
+    for piece in pieces:
+        first_hash = positions.get(piece.partition)
+        goes_on = piece.next_hash is None or (first_hash is not None and first_hash < piece.next_hash <= HASH_MAX)
+        if first_hash is None or piece.looked_at < 0 or not goes_on:
+            msg = "tells of a piece that was not asked for"
+            raise PeerProtocolError(msg)
+    return pieces
+
+
+def _read_count(answer: bytes) -> int:
+    if not answer.isdigit() or len(answer) > COUNT_DIGITS_MAX:
+        msg = "answers with what is no count"
+        raise PeerProtocolError(msg)
+    return int(answer)
+
+
+def _read_key(answer: bytes) -> bytes:
+    """A key stands behind a plus sign; the sign alone is none."""
+    if not answer.startswith(b"+"):
+        msg = "answers with what is no key"
+        raise PeerProtocolError(msg)
+    return answer[1:]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import reduce
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
@@ -14,17 +14,20 @@ from respkv.config.checks import quorum_problem
 from respkv.config.quorums import Quorums, resolve_quorum
 from respkv.config.values import QUORUM_WORDS
 from respkv.coordinator.batches import ReadBatch, WriteBatch
-from respkv.coordinator.operations import Ask
-from respkv.errors import ClientError, SyntaxProblemError
+from respkv.coordinator.operations import Ask, is_error
+from respkv.errors import ClientError, PeerProtocolError, SyntaxProblemError
 from respkv.membership.members import MemberState
 from respkv.placement.slots import key_slot
 from respkv.resp.numbers import parse_integer
 from respkv.resp.writer import OK, bulk, encode
+from respkv.transport import border
 from respkv.versions import records
 from respkv.versions.records import TOMBSTONE
 from respkv.versions.vectors import describe_vector, merge
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from respkv.commands.context import Context, Request
     from respkv.coordinator.operations import Steps
     from respkv.ids import NodeId
@@ -60,7 +63,9 @@ STATUS
 VERSION <key>
     Return in words what the record of a key has seen: for each actor the time
     of its last write; and the versions of the values that it holds."""
-_decode_key_state = msgspec.msgpack.Decoder(tuple[bytes, list[str]]).decode
+_KeyState = tuple[bytes, list[str]]
+"""What a node holds of a key, and the owners for which it holds a hint row."""
+_decode_key_state: Callable[[bytes], _KeyState] = border.reader(cast("Any", _KeyState))
 
 
 @command("RESPKV", arity=-2, group="cluster", complexity="Depends on subcommand.")
@@ -127,11 +132,11 @@ def respkv_key(request: Request) -> Steps:
     slot = key_slot(key)
     preference = table.preference(slot >> context.store.shift)
     reachable = [node for node in preference if node == context.me or context.membership.usable(node)]
-    answers: dict[NodeId, bytes | None] = yield Ask(reachable, "key", key)
-    held: dict[NodeId, tuple[bytes, list[str]]] = {}
+    answers: dict[NodeId, Any] = yield Ask(reachable, "key", key, decode=_read_key_state)
+    held: dict[NodeId, _KeyState] = {}
     for node, answer in answers.items():
-        if answer is not None and not answer.startswith(b"-"):
-            record, owners = _decode_key_state(answer)
+        if answer is not None and not is_error(answer):
+            record, owners = answer
             held[node] = (records.without_expired_value(record, request.now_ms), owners)
     newest = reduce(merge, (record for record, _ in held.values()), b"")
     replicas = []
@@ -146,7 +151,15 @@ def respkv_key(request: Request) -> Steps:
     return bulk(msgspec.json.encode(found))
 
 
-def _replica(held: tuple[bytes, list[str]] | None, newest: bytes, *, now_ms: int) -> _Replica:
+def _read_key_state(answer: bytes) -> _KeyState:
+    record, owners = _decode_key_state(answer)
+    if record and not records.is_well_formed(record):
+        msg = "holds what is no record"
+        raise PeerProtocolError(msg)
+    return record, owners
+
+
+def _replica(held: _KeyState | None, newest: bytes, *, now_ms: int) -> _Replica:
     if held is None:
         return _Replica("", "", 0, "", "unreachable")
     record, owners = held

@@ -77,7 +77,7 @@ def decode(data: bytes) -> ClusterValue:
         raise PeerProtocolError(msg)
     try:
         value = _decoder.decode(data)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         msg = f"cluster value: {error}"
         raise PeerProtocolError(msg) from None
     reason = _problem(value)

@@ -4,7 +4,7 @@ A handler yields one of the steps below and gets its result:
 
     record, = yield Read([key])
     yield Write([(key, record)])
-    answers = yield Ask(nodes, b"DBSIZE", b"")     # {node: answer, or None if it did not answer in time}
+    answers = yield Ask(nodes, "key", b"k")        # {node: answer, or None if it did not answer in time}
     yield Until(condition, deadline)               # True, or False if the deadline came first
 
 and returns its encoded reply. A ClientError that it raises, or that a step raises into it, is its reply.
@@ -22,7 +22,7 @@ import msgspec
 
 from respkv.coordinator.key_queue import KeyQueue, Ticket
 from respkv.errors import ClientError, OverloadedError, PeerProtocolError
-from respkv.transport import frames
+from respkv.transport import border, frames
 
 if TYPE_CHECKING:
     from respkv.config.quorums import Quorums
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from respkv.ids import NodeId
 
 INTERNAL_ERROR = b"-ERR internal error\r\n"
+_decode_request = border.reader(tuple[bytes, bytes])
 
 
 @dataclass(slots=True)
@@ -51,13 +52,15 @@ class Write:
 
 @dataclass(slots=True)
 class Ask:
-    """Make a call of other nodes. Result: {node: answer bytes, or None}. A call of this node itself is answered too."""
+    """Make a call of other nodes. Result: {node: answer, or None}. A call of this node itself is answered too."""
 
     nodes: Sequence[NodeId]
     name: str
     argument: bytes | Mapping[NodeId, bytes] = b""
     """The same for all nodes, or one for each."""
     timeout_s: float | None = None
+    decode: Callable[[bytes], Any] = bytes
+    """What makes an answer of the bytes that came. It raises PeerProtocolError for what no node answers. Errors stay bytes: b"-..."."""
 
 
 @dataclass(slots=True)
@@ -94,7 +97,7 @@ class _Gathering:
         self.value[index] = record
         self.written()
 
-    def answered(self, node: NodeId, answer: bytes | None) -> None:
+    def answered(self, node: NodeId, answer: Any) -> None:
         """One of the answers of an Ask."""
         self.value[node] = answer
         self.written()
@@ -168,9 +171,9 @@ class Operation:
             case Write(pairs, seen):
                 gathering = self._gathering = _Gathering(self, None, 1)
                 coordinator.parking.when_loaded(self._local([key for key, _ in pairs]), lambda: self._write(gathering, pairs, seen))
-            case Ask(nodes, name, argument, timeout_s):
+            case Ask(nodes):
                 gathering = self._gathering = _Gathering(self, dict.fromkeys(nodes), len(set(nodes)))
-                self._runner.ask(gathering, name, argument, timeout_s=timeout_s)
+                self._runner.ask(gathering, step)
             case Until(condition, deadline):
                 gathering = self._gathering = _Gathering(self, None, 1)
                 self._runner.wait_until(gathering, condition, deadline)
@@ -243,7 +246,7 @@ class Operations:
         self.queue = KeyQueue()
         self.serve = serve
         self.internal_error = internal_error
-        self._calls: dict[int, tuple[float, _Gathering, NodeId]] = {}
+        self._calls: dict[int, tuple[float, _Gathering, NodeId, Callable[[bytes], Any]]] = {}
         self._calls_due = math.inf
         """No call is late before."""
         self._conditions: list[tuple[_Gathering, Callable[[], bool], float]] = []
@@ -279,41 +282,45 @@ class Operations:
         if not operation.ticket.has_started:
             self._queued.append((self.coordinator.turn.now + self.coordinator.request_timeout_s, operation))
 
-    def ask(self, gathering: _Gathering, name: str, argument: bytes | Mapping[NodeId, bytes], *, timeout_s: float | None) -> None:
+    def ask(self, gathering: _Gathering, step: Ask) -> None:
         """Make a call of every node that is a key of the gathering's value."""
         coordinator = self.coordinator
         turn = coordinator.turn
-        deadline = turn.now + (coordinator.request_timeout_s if timeout_s is None else timeout_s)
+        name, argument, decode = step.name, step.argument, step.decode
+        deadline = turn.now + (coordinator.request_timeout_s if step.timeout_s is None else step.timeout_s)
         for node in list(gathering.value):
             body = argument if isinstance(argument, bytes) else argument[node]
             if node == coordinator.me:
-                self.serve(Call(node, name, body, lambda answer, node=node: gathering.answered(node, answer)))  # type: ignore[misc]
+                self.serve(Call(node, name, body, lambda answer, node=node: gathering.answered(node, _read(decode, answer))))  # type: ignore[misc]
                 continue
             sequence = turn.next_sequence()
-            self._calls[sequence] = (deadline, gathering, node)
+            self._calls[sequence] = (deadline, gathering, node, decode)
             self._calls_due = min(self._calls_due, deadline)
             turn.post(node, frames.REQUEST, sequence, msgspec.msgpack.encode([name.encode(), body]))
 
     def on_request(self, peer: NodeId, sequence: int, body: bytes) -> None:
         """Another node makes a call of this one."""
-        try:
-            name, argument = msgspec.msgpack.decode(body, type=tuple[bytes, bytes])
-        except msgspec.MsgspecError as error:
-            raise PeerProtocolError(str(error)) from None
+        name, argument = _decode_request(body)
         turn = self.coordinator.turn
         self.serve(Call(peer, name.decode("ascii", "replace"), argument, lambda answer: turn.post(peer, frames.RESULT, sequence, answer)))
 
     def on_result(self, peer: NodeId, sequence: int, body: bytes) -> None:
-        """The answer to a call."""
+        """The answer to a call. One that no node would give is none, and its link is closed."""
         call = self._calls.get(sequence)
-        if call is not None and call[2] == peer:
-            del self._calls[sequence]
-            call[1].answered(peer, body)
+        if call is None or call[2] != peer:
+            return
+        _, gathering, _, decode = self._calls.pop(sequence)
+        try:
+            answer = _read(decode, body)
+        except PeerProtocolError:
+            gathering.answered(peer, None)
+            raise
+        gathering.answered(peer, answer)
 
     def on_peer_closed(self, peer: NodeId) -> None:
         """Calls of a peer whose link broke are not answered."""
         for sequence in [sequence for sequence, call in self._calls.items() if call[2] == peer]:
-            _, gathering, node = self._calls.pop(sequence)
+            _, gathering, node, _ = self._calls.pop(sequence)
             gathering.answered(node, None)
 
     def wait_until(self, gathering: _Gathering, condition: Callable[[], bool], deadline: float) -> None:
@@ -329,7 +336,7 @@ class Operations:
             late = [sequence for sequence, call in self._calls.items() if call[0] <= now]
             calls = [self._calls.pop(sequence) for sequence in late]
             self._calls_due = min((call[0] for call in self._calls.values()), default=math.inf)
-            for _, gathering, node in calls:
+            for _, gathering, node, _ in calls:
                 gathering.answered(node, None)
         if self._conditions:
             waiting, self._conditions = self._conditions, []
@@ -347,3 +354,17 @@ class Operations:
         due = min((deadline for _, _, deadline in self._conditions), default=math.inf)
         due = min(due, self._calls_due, self._queued[0][0] if self._queued else math.inf)
         return None if due == math.inf else due
+
+
+def is_error(answer: Any) -> bool:
+    """Whether a node answered a call with an error."""
+    return isinstance(answer, bytes) and answer.startswith(b"-")
+
+
+def _read(decode: Callable[[bytes], Any], answer: bytes) -> Any:
+    if not is_error(answer):
+        return decode(answer)
+    if answer.find(b"\r\n") != len(answer) - 2:
+        msg = "answers with an error of more or less than a line"
+        raise PeerProtocolError(msg)
+    return answer

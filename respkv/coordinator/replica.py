@@ -15,8 +15,9 @@ import msgspec
 
 from respkv.errors import PeerProtocolError
 from respkv.placement.slots import key_slot
-from respkv.transport import frames
-from respkv.versions.records import ABSENT, HEADER_BYTES
+from respkv.transport import border, frames
+from respkv.versions.clock import highest_credible
+from respkv.versions.records import ABSENT, are_well_formed
 
 if TYPE_CHECKING:
     from respkv.ids import NodeId
@@ -28,28 +29,32 @@ if TYPE_CHECKING:
 
 LOG_WRITES = 1
 LOG_HINTS = 2
-_decode_list = msgspec.msgpack.Decoder(list[bytes]).decode
+decode_keys = border.reader(list[bytes])
+"""[key, ...] from a peer. Raises PeerProtocolError for anything else, as all of these do."""
 _encode = msgspec.msgpack.Encoder().encode
 
 
-def decode_pairs(body: bytes) -> list[bytes]:
-    """[key, record, ...] from a peer. Raises PeerProtocolError for anything else."""
-    try:
-        pairs = _decode_list(body)
-    except msgspec.MsgspecError as error:
-        raise PeerProtocolError(str(error)) from None
-    if len(pairs) % 2 or (pairs and min(map(len, pairs[1::2])) < HEADER_BYTES):
+def check_pairs(pairs: list[bytes], *, wall_ms: int) -> None:
+    """Raise PeerProtocolError unless this is [key, record, ...]."""
+    if len(pairs) % 2 or not are_well_formed(pairs[1::2], stamp_max=highest_credible(wall_ms)):
         msg = "a write that is no list of keys and records"
         raise PeerProtocolError(msg)
+
+
+def decode_pairs(body: bytes, *, wall_ms: int) -> list[bytes]:
+    """[key, record, ...] from a peer."""
+    pairs = decode_keys(body)
+    check_pairs(pairs, wall_ms=wall_ms)
     return pairs
 
 
-def decode_keys(body: bytes) -> list[bytes]:
-    """[key, ...] from a peer."""
-    try:
-        return _decode_list(body)
-    except msgspec.MsgspecError as error:
-        raise PeerProtocolError(str(error)) from None
+def decode_records(body: bytes, *, wall_ms: int) -> list[bytes]:
+    """[record, ...] from a peer, ABSENT among them."""
+    records = decode_keys(body)
+    if not are_well_formed(list(filter(None, records)), stamp_max=highest_credible(wall_ms)):
+        msg = "answers with what are no records"
+        raise PeerProtocolError(msg)
+    return records
 
 
 class Replica:
@@ -63,6 +68,7 @@ class Replica:
         "_store",
         "_turn",
         "holds",
+        "others",
         "rebuilding",
         "records_refused_total",
         "writes_disabled",
@@ -77,6 +83,8 @@ class Replica:
         self._clock = clock
         self._acks: defaultdict[NodeId, list[int]] = defaultdict(list)
         self.holds: list[bool] = []
+        self.others: frozenset[NodeId] = frozenset()
+        """The members of the ring beside this node: for whom it may stand in."""
         self.rebuilding = False
         """Whether this node lacks data that it may have acknowledged. Others may not have heard of it yet."""
         self.records_refused_total = 0
@@ -85,7 +93,7 @@ class Replica:
 
     def write(self, peer: NodeId, sequence: int, body: bytes) -> None:
         """A coordinator's write, for partitions that this node holds."""
-        pairs = decode_pairs(body)
+        pairs = decode_pairs(body, wall_ms=self._turn.wall_ms)
         if self.writes_disabled:
             self._refuse(peer, sequence, self.writes_disabled)
             return
@@ -119,7 +127,10 @@ class Replica:
     def stand_in(self, peer: NodeId, sequence: int, body: bytes) -> None:
         """A coordinator's write for an owner that is away: stored like any other, with a hint row."""
         owners, body = frames.unpack_owners(body)
-        pairs = decode_pairs(body)
+        if not self.others.issuperset(owners):
+            msg = "asks to stand in for a node that is no other member"
+            raise PeerProtocolError(msg)
+        pairs = decode_pairs(body, wall_ms=self._turn.wall_ms)
         if self.writes_disabled:
             self._refuse(peer, sequence, self.writes_disabled)
             return
@@ -144,7 +155,7 @@ class Replica:
 
     def repair(self, peer: NodeId, sequence: int, body: bytes) -> None:
         """Records that this node lacks, from a read repair or a hint: merged whatever their stamps."""
-        pairs = decode_pairs(body)
+        pairs = decode_pairs(body, wall_ms=self._turn.wall_ms)
         if self.writes_disabled:
             if sequence:
                 self._refuse(peer, sequence, self.writes_disabled)

@@ -13,13 +13,15 @@ Each also carries the sender's wall clock and its accusations: the peers that it
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any, cast
 
 import msgspec
 from msgspec import Meta
 
 from respkv.errors import PeerProtocolError
 from respkv.membership.members import APPLICATION_KEY_LEN_MAX, APPLICATION_KEYS_MAX, APPLICATION_TEXT_LEN_MAX, SHORT_ID_BYTES
+from respkv.transport import border
 
 PAYLOAD_BYTES_MAX = 128 * 1024
 ENTRIES_MAX = 256
@@ -36,7 +38,8 @@ Generation = Annotated[int, Meta(ge=0, le=GENERATION_MAX)]
 Heartbeat = Annotated[int, Meta(ge=0, le=HEARTBEAT_MAX)]
 WallMs = Annotated[int, Meta(ge=0, le=HEARTBEAT_MAX)]
 Port = Annotated[int, Meta(ge=0, le=65535)]
-Host = Annotated[str, Meta(min_length=1, max_length=255)]
+Host = Annotated[str, Meta(min_length=1, max_length=255, pattern="^[^\\s\\x00-\\x1f\\x7f]*$")]
+"""Without blanks and line ends: it is shown in lines of words."""
 Zone = Annotated[str, Meta(max_length=255)]
 Key = Annotated[str, Meta(min_length=1, max_length=APPLICATION_KEY_LEN_MAX)]
 Text = Annotated[str, Meta(max_length=APPLICATION_TEXT_LEN_MAX)]
@@ -108,7 +111,7 @@ class Announce(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=4):
 Message = Digest | Reply | Deltas | Announce
 
 _ENCODER = msgspec.msgpack.Encoder()
-_DECODER: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
+_read: Callable[[bytes], Message] = border.reader(cast("Any", Message))
 
 
 def encode(message: Message) -> bytes:
@@ -120,7 +123,4 @@ def decode(payload: bytes) -> Message:
     """The message in these bytes, or `PeerProtocolError`."""
     if len(payload) > PAYLOAD_BYTES_MAX:
         raise PeerProtocolError(f"gossip of {len(payload)} bytes; at most {PAYLOAD_BYTES_MAX} are read")
-    try:
-        return _DECODER.decode(payload)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise PeerProtocolError(f"malformed gossip: {error}") from error
+    return _read(payload)

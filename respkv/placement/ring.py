@@ -83,7 +83,10 @@ def preference_lists(ring: Ring) -> list[list[NodeId]]:
 
 def decode_ring(data: bytes) -> Ring:
     """Read a ring that another node or a file holds. Raises `msgspec.DecodeError` for anything else."""
-    ring = msgspec.msgpack.decode(data, type=Ring)
+    try:
+        ring = msgspec.msgpack.decode(data, type=Ring)
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise msgspec.DecodeError(str(error)) from None
     problem = _problem(ring)
     if problem:
         raise msgspec.ValidationError(problem)

@@ -95,7 +95,7 @@ class Handoff:
             if flow is None:
                 flow = self._flows[owner] = _Flow(self.rate_min)
             if flow.waiting:
-                if flow.sequence and now - flow.sent_at > ANSWER_S:
+                if flow.sequence and now >= flow.sent_at + ANSWER_S:
                     self._rest(flow)
                 continue
             if now >= flow.next_at:

@@ -4,6 +4,7 @@
 `pipeline`   the fast way through a chunk of small whole commands: one split, then every length checked.
 `inline`     requests typed by hand: words and quotes on a line.
 `writer`     replies: one function for each kind, and constants for the frequent ones.
+`replies`    whether bytes are a reply at all.
 `numbers`    numbers that clients send: strict integers, cursors, and INCRBYFLOAT's long double.
 `glob`       Redis's patterns (KEYS, SCAN MATCH, CONFIG GET), without regular expressions.
 """

@@ -17,6 +17,7 @@ from respkv.coordinator.operations import Ask, Call, Steps, Until
 from respkv.errors import PeerProtocolError
 from respkv.placement.ring import Ring, decode_ring
 from respkv.transport import frames
+from respkv.versions.clock import highest_credible
 
 if TYPE_CHECKING:
     from respkv.config.changes import Staged
@@ -107,17 +108,24 @@ class ClusterState:
     def on_value(self, peer: NodeId, sequence: int, body: bytes) -> None:
         """Another node's value."""
         before = self.value
-        if self.adopt(cluster_value.decode(body)):
+        if self.adopt(self._read(body)):
             for name, _, text in cluster_value.differences_between(before, self.value):
                 self.turn.events.append(("notice", f"{name} is now {text}, as set by the cluster (learnt from {peer[:8]})"))
 
     def serve_value(self, call: Call) -> None:
         """The call "value": merge a value; the answer says that it is in force here, and on the disk."""
-        self.adopt(cluster_value.decode(call.argument))
+        self.adopt(self._read(call.argument))
         if self._saves_ended == self._saves_begun:
             call.answer(b"+OK\r\n")
         else:
             self._when_saved.append((self._saves_begun, lambda: call.answer(b"+OK\r\n")))
+
+    def _read(self, body: bytes) -> ClusterValue:
+        value = cluster_value.decode(body)
+        if max(value.stamp, value.flush_floor) > highest_credible(self.turn.wall_ms):
+            msg = "cluster value of the far future"
+            raise PeerProtocolError(msg)
+        return value
 
     def spread(self, value: ClusterValue) -> Steps:
         """Adopt a value and bring it to all live nodes. Returns b"" or the error that says who did not confirm."""

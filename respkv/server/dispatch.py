@@ -14,17 +14,21 @@ from respkv.commands.table import COMMANDS, Command, Where, find
 from respkv.commands.values import PassedWrite
 from respkv.config.quorums import Quorums
 from respkv.coordinator.operations import INTERNAL_ERROR, Ask, Call, Steps, Write
-from respkv.errors import ClientError, OverloadedError
+from respkv.errors import ClientError, OverloadedError, PeerProtocolError
+from respkv.resp.replies import is_one_reply
 from respkv.resp.writer import OK
-from respkv.versions.records import is_plain
+from respkv.transport import border
+from respkv.versions.clock import highest_credible
+from respkv.versions.records import are_well_formed, is_plain, is_well_formed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from respkv.ids import NodeId
     from respkv.server.session import Session
 
 Cell = list[Any]
+COUNT_BYTES_MAX = 22
 OVERLOADED = "too many requests wait for their quorum (coordinator-in-flight-max); nothing was done"
 
 
@@ -36,6 +40,10 @@ class PassedOn(msgspec.Struct, array_like=True):
     arguments: list[bytes]
     seen: bytes | None = None
     """What the connection has read of the key, where the command replaces that."""
+
+
+_decode_passed = border.reader(PassedOn)
+_decode_put = border.reader(PassedWrite)
 
 
 class Dispatcher:
@@ -111,7 +119,7 @@ class Dispatcher:
         if request.client is not None:
             request.client.last = node
         timeout_s = 2 * self.coordinator.request_timeout_s
-        answers = yield Ask([node], "command", msgspec.msgpack.encode(passed), timeout_s=timeout_s)
+        answers = yield Ask([node], "command", msgspec.msgpack.encode(passed), timeout_s, _read_reply)
         answer: bytes | None = answers[node]
         if answer is None:
             return b"-TIMEOUT the key's primary did not answer in time; the command may still take effect\r\n"
@@ -127,18 +135,19 @@ class Dispatcher:
             shares.setdefault(coordinator.primary_of(key), []).append(key)
         name, resp, quorum = request.args[0], request.resp, request.quorum
         arguments = {node: msgspec.msgpack.encode(PassedOn(resp, quorum, [name, *share])) for node, share in shares.items()}
-        answers = yield Ask(list(shares), "command", arguments, timeout_s=2 * coordinator.request_timeout_s)
+        answers = yield Ask(list(shares), "command", arguments, 2 * coordinator.request_timeout_s, _read_count)
         return _added_up(list(answers.values()))
 
     # --- for other nodes
 
     def _serve_command(self, call: Call) -> None:
-        passed = msgspec.msgpack.decode(call.argument, type=PassedOn)
+        passed = _decode_passed(call.argument)
         request = Request(self.context, passed.arguments, client=None, resp=passed.resp, quorum=passed.quorum)
         command = _found(passed.arguments)
         if command is None or not (command.is_write or command.where_of(passed.arguments) is not Where.HERE):
             call.answer(b"-ERR this node does not know the command that was passed on to it\r\n")
             return
+        _check_seen([passed.seen])
         keys = command.keys.of(passed.arguments)
         request.seen, request.held = passed.seen, frozenset(keys)
         # The node that the client asked accounts for the command.
@@ -152,11 +161,14 @@ class Dispatcher:
 
     def _serve_put(self, call: Call) -> None:
         """Write values for another node: this one holds copies of their keys."""
-        passed = msgspec.msgpack.decode(call.argument, type=PassedWrite)
+        passed = _decode_put(call.argument)
         keys = [key for key, _, _ in passed.values]
-        if not all(map(is_plain, [record for _, _, record in passed.values])):
-            call.answer(b"-ERR malformed call\r\n")
-            return
+        _check_seen([seen for _, seen, _ in passed.values])
+        found = [record for _, _, record in passed.values]
+        stamp_max = highest_credible(self.context.turn.wall_ms)
+        if not are_well_formed(found, stamp_max=stamp_max) or not all(map(is_plain, found)):
+            msg = "values that are no plain records"
+            raise PeerProtocolError(msg)
         self.context.operations.start(_put(passed), on_done=call.answer, quorum=passed.quorum, exclusive=keys)
 
     def serve(self, call: Call) -> None:
@@ -175,7 +187,8 @@ class Dispatcher:
             handler(call)
         except ClientError as error:
             call.answer(error.reply())
-        except msgspec.MsgspecError:
+        except PeerProtocolError as error:
+            self.context.turn.events.append(("warning", f"{call.source[:8]} made a malformed call ({call.name}): {error}"))
             call.answer(b"-ERR malformed call\r\n")
         except Exception as error:
             call.answer(self.internal_error(error))
@@ -258,9 +271,32 @@ def _found(arguments: list[bytes]) -> Command | None:
     return command if command is not None and command.accepts(len(arguments)) else None
 
 
+def _check_seen(contexts: Iterable[bytes | None]) -> None:
+    """Raise PeerProtocolError unless these are what writers can have seen."""
+    if not all(is_well_formed(context) for context in contexts if context):
+        msg = "has seen what is no record"
+        raise PeerProtocolError(msg)
+
+
 def _put(passed: PassedWrite) -> Steps:
     yield Write([(key, record) for key, _, record in passed.values], seen={key: seen for key, seen, _ in passed.values})
     return OK
+
+
+def _read_reply(answer: bytes) -> bytes:
+    """A reply that another node made: it goes to the client as it is."""
+    if not is_one_reply(answer):
+        msg = "answers a command with what is no reply"
+        raise PeerProtocolError(msg)
+    return answer
+
+
+def _read_count(answer: bytes) -> bytes:
+    """A reply that is the number of some keys."""
+    if not (answer.startswith(b":") and answer[1:-2].isdigit() and answer.endswith(b"\r\n") and len(answer) <= COUNT_BYTES_MAX):
+        msg = "answers with what is no count"
+        raise PeerProtocolError(msg)
+    return answer
 
 
 def _added_up(answers: list[bytes | None]) -> bytes:

@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import msgspec
-
-from respkv.coordinator.replica import Replica, decode_keys
+from respkv.coordinator.replica import Replica, decode_records
 from respkv.errors import PeerProtocolError
-from respkv.transport import frames
+from respkv.transport import border, frames
+from respkv.versions.clock import highest_credible
 
 if TYPE_CHECKING:
     from respkv.coordinator.coordinator import Coordinator
@@ -25,10 +24,7 @@ if TYPE_CHECKING:
     from respkv.transport.turn import Turn
     from respkv.versions.clock import HybridClock
 
-_decode_numbers = msgspec.msgpack.Decoder(list[int]).decode
-CLOCK_AHEAD_MAX_MS = 3_600_000 * 24
-"""A stamp this far in the future comes from no working node, and absorbing it would spoil every clock for good."""
-
+_decode_numbers = border.reader(list[int])
 _NEEDS_EPOCH = frozenset((frames.WRITE, frames.STAND_IN, frames.READ, frames.READ_STAND_IN))
 
 
@@ -77,7 +73,7 @@ class Peers:
             frames.STAND_IN: replica.stand_in,
             frames.READ: lambda peer, sequence, body: replica.read(peer, sequence, body, stand_in=False),
             frames.READ_STAND_IN: lambda peer, sequence, body: replica.read(peer, sequence, body, stand_in=True),
-            frames.RECORDS: lambda peer, sequence, body: coordinator.reads.on_records(peer, sequence, decode_keys(body)),
+            frames.RECORDS: self._on_records,
             frames.REQUEST: operations.on_request,
             frames.RESULT: operations.on_result,
             frames.GOSSIP: self._on_gossip,
@@ -93,7 +89,7 @@ class Peers:
         turn = self._turn
         stamp, epoch, value_mark = frames.unpack_header(frame)
         if stamp > self._clock.last:
-            if (stamp >> 16) > turn.wall_ms + CLOCK_AHEAD_MAX_MS:
+            if stamp > highest_credible(turn.wall_ms):
                 msg = f"its clock is {(stamp >> 16) - turn.wall_ms} ms ahead"
                 raise PeerProtocolError(msg)
             self._clock.last = stamp
@@ -115,21 +111,18 @@ class Peers:
                 raise PeerProtocolError(msg)
             handler(peer, sequence, body)
 
-    def _numbers(self, body: bytes) -> list[int]:
-        try:
-            return _decode_numbers(body)
-        except msgspec.MsgspecError as error:
-            raise PeerProtocolError(str(error)) from None
+    def _on_records(self, peer: NodeId, sequence: int, body: bytes) -> None:
+        self._coordinator.reads.on_records(peer, sequence, decode_records(body, wall_ms=self._turn.wall_ms))
 
     def _on_write_ack(self, peer: NodeId, sequence: int, body: bytes) -> None:
-        sequences = self._numbers(body)
+        sequences = _decode_numbers(body)
         self._coordinator.writes.on_ack(peer, sequences)
         if self._coordinator.repairs:
             self._coordinator.repairs.on_ack(peer, sequences)
         self._handoff.on_ack(peer, sequences)
 
     def _on_write_newer(self, peer: NodeId, sequence: int, body: bytes) -> None:
-        self._coordinator.writes.on_newer(peer, sequence, self._numbers(body))
+        self._coordinator.writes.on_newer(peer, sequence, _decode_numbers(body))
 
     def _on_refused(self, peer: NodeId, sequence: int, body: bytes) -> None:
         self._turn.events.append(("notice", f"{peer[:8]} refused a request: {body[:100].decode('utf-8', 'replace')}"))

@@ -11,14 +11,17 @@ Rule 3: what is copied is merged, never assigned, so writes that arrive meanwhil
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from respkv.coordinator.operations import Ask, Call, Steps
+from respkv.commands.partition_walk import HASH_MAX
+from respkv.coordinator.operations import Ask, Call, Steps, is_error
+from respkv.coordinator.replica import check_pairs
 from respkv.errors import PeerProtocolError
 from respkv.server.turns import LOG_WRITES
-from respkv.versions.records import is_well_formed
+from respkv.transport import border
 
 if TYPE_CHECKING:
     from respkv.ids import NodeId
@@ -31,11 +34,15 @@ ANSWER_S = 5.0
 RETRY_S = 0.1
 
 
-class Position(msgspec.Struct, array_like=True):
+class Position(msgspec.Struct, array_like=True, order=True):
     """Where to go on: a partition and a hash in it."""
 
     partition: int
     first_hash: int
+
+    def is_in_ring(self, size: int) -> bool:
+        """Whether there is such a place."""
+        return 0 <= self.partition < size and 0 <= self.first_hash <= HASH_MAX
 
 
 class Piece(msgspec.Struct, array_like=True):
@@ -45,6 +52,10 @@ class Piece(msgspec.Struct, array_like=True):
     next: Position | None
     is_whole: bool
     """Whether the node that tells lacks nothing itself."""
+
+
+_decode_position = border.reader(Position)
+_decode_piece = border.reader(Piece)
 
 
 class Rebuild:
@@ -125,17 +136,10 @@ class Rebuild:
         position: Position | None = self._positions.get(source, Position(0, 0))
         is_whole = True
         while position is not None:
-            answers = yield Ask([source], "rows", msgspec.msgpack.encode(position), timeout_s=ANSWER_S)
-            answer = answers[source]
-            if answer is None:
+            answers = yield Ask([source], "rows", msgspec.msgpack.encode(position), ANSWER_S, partial(self._read, position))
+            piece = answers[source]
+            if piece is None or is_error(piece):
                 return b""
-            try:
-                piece = msgspec.msgpack.decode(answer, type=Piece)
-            except msgspec.MsgspecError as error:
-                raise PeerProtocolError(str(error)) from None
-            if len(piece.pairs) % 2 or not all(map(is_well_formed, piece.pairs[1::2])):
-                msg = "rows that are no records"
-                raise PeerProtocolError(msg)
             self._take(piece.pairs)
             is_whole = is_whole and piece.is_whole
             position = piece.next
@@ -147,6 +151,16 @@ class Rebuild:
             self._whole.add(source)
         node.context.turn.events.append(("verbose", f"copied all from {source[:8]}"))
         return b""
+
+    def _read(self, position: Position, answer: bytes) -> Piece:
+        """What a source tells from a position on: it goes forward, or copying would never end."""
+        node = self._node
+        piece = _decode_piece(answer)
+        check_pairs(piece.pairs, wall_ms=node.context.turn.wall_ms)
+        if piece.next is not None and not (piece.next > position and piece.next.is_in_ring(len(node.store.shards))):
+            msg = "goes on where nothing can be"
+            raise PeerProtocolError(msg)
+        return piece
 
     def _take(self, pairs: list[bytes]) -> None:
         if not pairs:
@@ -164,7 +178,10 @@ class Rebuild:
 
     def serve(self, call: Call) -> None:
         """The call "rows": rows of the partitions that the caller and this node both hold, from a position on."""
-        position = msgspec.msgpack.decode(call.argument, type=Position)
+        position = _decode_position(call.argument)
+        if not position.is_in_ring(len(self._node.store.shards)):
+            msg = "there is no such position"
+            raise PeerProtocolError(msg)
         table = self._node.coordinator.table
         assert table is not None
         partition = position.partition

@@ -9,21 +9,23 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from respkv.commands.partition_walk import ALL_SLOTS, PIECE_BYTES_MAX, PIECE_ROWS_MAX, Piece, ScanRequest
+from respkv.commands.partition_walk import ALL_SLOTS, HASH_MAX, PIECE_BYTES_MAX, PIECE_ROWS_MAX, Piece, ScanRequest
+from respkv.errors import PeerProtocolError
 from respkv.placement.slots import key_slot
 from respkv.resp.glob import matches
+from respkv.transport import border
 from respkv.versions.records import is_visible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
     from respkv.coordinator.operations import Call
     from respkv.server.node import Node
     from respkv.server.rows import Rows
 
 RANDOM_ROWS = 16
-_decode_request = msgspec.msgpack.Decoder(ScanRequest).decode
-_decode_partitions = msgspec.msgpack.Decoder(list[int]).decode
+_decode_request = border.reader(ScanRequest)
+_decode_partitions = border.reader(list[int])
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -46,6 +48,9 @@ class Scans:
     def scan(self, call: Call) -> None:
         """Keys of some partitions: see `commands.partition_walk`."""
         request = _decode_request(call.argument)
+        if not all(0 <= first_hash <= HASH_MAX for _, first_hash in request.positions):
+            msg = "a hash of more than 64 bits"
+            raise PeerProtocolError(msg)
         if request.pattern is not None:
             # What is wrong with a pattern is said here, and not in the middle of a turn that rows come in.
             matches(request.pattern, b"-")
@@ -84,14 +89,14 @@ class Scans:
         first_hash = rng.getrandbits(64)
         node.rows.read(partition, first_hash, RANDOM_ROWS, choose)
 
-    def _refuses(self, call: Call, partitions: Iterable[int]) -> bool:
+    def _refuses(self, call: Call, partitions: Sequence[int]) -> bool:
         node = self._node
         holds = node.replica.holds
         if node.topology.rebuilding:
-            call.answer(b"-ERR it copies data that it lacks")
+            call.answer(b"-ERR it copies data that it lacks\r\n")
             return True
-        if not all(0 <= partition < len(holds) and holds[partition] for partition in partitions):
-            call.answer(b"-ERR it holds not all of these partitions")
+        if len(partitions) > len(holds) or not all(0 <= partition < len(holds) and holds[partition] for partition in partitions):
+            call.answer(b"-ERR it holds not all of these partitions\r\n")
             return True
         return False
 

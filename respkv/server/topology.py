@@ -180,5 +180,6 @@ class Topology:
         coordinator.compensation.sloppy = view.sloppy
         coordinator.compensation.handoff = view.handoff
         self._replica.holds = table.holds
+        self._replica.others = frozenset(member.node for member in table.ring.members) - {view.me}
         self._replica.rebuilding = self.rebuilding
         self._handoff.usable = view.usable - {cluster.me}

@@ -3,5 +3,6 @@
 `frames` packs the sections of a turn into one frame for a peer, and unpacks it.
 `packets` cuts frames into packets, so that a heartbeat can pass between two pieces of a large value.
 `handshake` proves knowledge of the cluster's secret before anything else is said.
+`border` reads the messages inside the sections.
 `turn` collects what the machines of a node want sent and logged while a turn lasts.
 """

@@ -7,6 +7,8 @@ Rule 2: what was absorbed lies below every later stamp, so a write that follows 
 from __future__ import annotations
 
 LOGIC_BITS = 16
+CLOCK_AHEAD_MAX_MS = 3_600_000 * 24
+"""A stamp this far in the future comes from no working node, and absorbing it would spoil every clock for good."""
 
 
 class HybridClock:
@@ -35,6 +37,11 @@ class HybridClock:
     def absorb(self, stamp: int) -> None:
         """Make all later stamps lie above one that another node gave."""
         self.last = max(self.last, stamp)
+
+
+def highest_credible(wall_ms: int) -> int:
+    """The highest stamp that another node may have given at a wall time."""
+    return (wall_ms + CLOCK_AHEAD_MAX_MS) << LOGIC_BITS
 
 
 def milliseconds(stamp: int) -> int:

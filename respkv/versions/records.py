@@ -20,6 +20,7 @@ Rule 3: b"" is a key known to be absent. It is below every record.
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 
 TOMBSTONE = 0
 VALUE = 1
@@ -38,6 +39,9 @@ ABSENT = b""
 SIBLINGS_HEADER_BYTES = 38
 """Of that form: version, form, type; the floor (16 bytes); how many entries the vector has and how many records follow, 2 bytes each."""
 
+_TYPE_NAMES = {STRING: "string"}
+_PLAIN = {bytes((VALUE, STRING))}
+"""Forms and types of records that hold nothing that can be malformed."""
 _COUNTS = struct.Struct(">HH")
 _LENGTH = struct.Struct(">I")
 _STAMP = struct.Struct(">Q")
@@ -207,19 +211,30 @@ def type_name(record: bytes) -> str:
     """What TYPE answers for a visible record."""
     if record[16] == SIBLINGS:
         record = next(sibling for sibling in siblings_in(record) if holds_value(sibling))
-    return {STRING: "string"}[record[17]]
+    return _TYPE_NAMES[record[17]]
+
+
+def are_well_formed(found: Sequence[bytes], *, stamp_max: int) -> bool:
+    """Whether another node's bytes are records that a node can have made: checked at the border, never again."""
+    if {record[16:18] for record in found} <= _PLAIN:
+        return not found or max(found)[:8] <= pack_stamp(stamp_max)
+    return all(is_well_formed(record) and newest_stamp_of(record) <= stamp_max for record in found)
 
 
 def is_well_formed(record: bytes) -> bool:
-    """Whether another node's bytes are a record at all: checked at the border, never again."""
+    """Whether bytes are a record at all."""
     if len(record) < HEADER_BYTES:
         return False
     form = record[16]
     if form == TOMBSTONE:
-        return len(record) == HEADER_BYTES
+        return len(record) == HEADER_BYTES and not record[17]
     if form == SIBLINGS:
         return _are_siblings_well_formed(record)
-    return form == VALUE or (form == VALUE_EXPIRING and len(record) >= EXPIRED_BYTES)
+    if record[17] not in _TYPE_NAMES:
+        return False
+    return form == VALUE or (
+        form == VALUE_EXPIRING and (len(record) == EXPIRED_BYTES or record[EXPIRED_BYTES : EXPIRED_BYTES + 1] == b"\x01")
+    )
 
 
 def is_plain(record: bytes) -> bool:

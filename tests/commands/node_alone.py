@@ -44,6 +44,8 @@ class Process:
         self.tables: dict[int, dict[bytes, bytes]] = defaultdict(dict)
         self.replies: dict[int, bytearray] = defaultdict(bytearray)
         self.closed: set[int] = set()
+        self.turned_away: list[str] = []
+        """Peers whose links were closed because of what they sent."""
         self.events: list[tuple[str, str]] = []
         rng = random.Random(address.node)
         self.node = Node(
@@ -71,6 +73,7 @@ class Process:
         for client_id, replies in out.replies:
             self.replies[client_id] += b"".join(replies)
         self.closed.update(out.closes, out.deferred_closes)
+        self.turned_away += out.peer_closes
         if out.sync:
             self.arrivals.append((turns.LOG_DURABLE, out.sync))
         for name, data in out.saves:

@@ -188,6 +188,7 @@ class Lab:
         compensation = self.coordinator.compensation
         compensation.usable, compensation.sloppy, compensation.handoff = view.usable - view.rebuilding, view.sloppy, view.handoff
         self.replica.holds = table.holds
+        self.replica.others = frozenset(map(node_id, self.letters)) - {node_id(self.me)}
         self.replica.rebuilding = self.me in named["rebuilding"]
 
     def run(self, line: str) -> None:

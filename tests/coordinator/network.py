@@ -140,6 +140,7 @@ class Machine:
         compensation = self.coordinator.compensation
         compensation.usable, compensation.sloppy = usable, view.sloppy
         self.replica.holds = table.holds
+        self.replica.others = frozenset(member.node for member in table.ring.members) - {view.me}
         self.handoff.usable = usable - {self.name}
 
     def link_closed(self, peer: str) -> None:
