@@ -12,7 +12,8 @@ import msgspec
 
 from respkv.config.quorums import Quorums
 from respkv.coordinator.operations import Ask, Step, Write
-from respkv.errors import ClientError, QuorumTimeoutError
+from respkv.errors import ClientError, PeerProtocolError, QuorumTimeoutError
+from respkv.resp.writer import OK
 
 if TYPE_CHECKING:
     from respkv.commands.context import Request
@@ -58,7 +59,7 @@ def put(request: Request, pairs: list[tuple[bytes, bytes]], seen: Mapping[bytes,
 def _pass_on(request: Request, shares: Mapping[NodeId, list[tuple[bytes, bytes | None, bytes]]]) -> Nothing:
     arguments = {node: msgspec.msgpack.encode(PassedWrite(request.quorum, share)) for node, share in shares.items()}
     timeout_s = 2 * request.context.coordinator.request_timeout_s
-    answers: dict[NodeId, bytes | None] = yield Ask(list(shares), "put", arguments, timeout_s=timeout_s)
+    answers: dict[NodeId, bytes | None] = yield Ask(list(shares), "put", arguments, timeout_s, _read_ok)
     failures = [answer for answer in answers.values() if answer is None or answer.startswith(b"-")]
     refusals = [answer for answer in failures if answer is not None and not answer.startswith(b"-TIMEOUT")]
     if refusals and len(refusals) == len(answers):
@@ -68,6 +69,13 @@ def _pass_on(request: Request, shares: Mapping[NodeId, list[tuple[bytes, bytes |
         if refusals:
             msg = f"done for some of the keys and refused for others: {told(refusals[0])}"
         raise QuorumTimeoutError(msg)
+
+
+def _read_ok(answer: bytes) -> bytes:
+    if answer != OK:
+        msg = "answers a write with what is no answer"
+        raise PeerProtocolError(msg)
+    return answer
 
 
 def told(reply: bytes) -> ClientError:

@@ -108,6 +108,12 @@ COMMANDS = [
     "MSET k1 v k2 v k3 v k4 v",
     "MGET k1 k2 k3 k4 k5",
     "INCR c{n}",
+    "SET s{n} v",
+    "GET s{n}",
+    "DEL s{n}",
+    "APPEND s{n} v",
+    "RESPKV SIBLINGS s{n}",
+    "RESPKV VERSION s{n}",
     "DEL k{n} c{n}",
     "SET k{n} v PX 50",
     "DBSIZE",
@@ -128,7 +134,7 @@ COMMANDS = [
 @given(st.integers(0, 2**32))
 def test_no_nonsense_of_a_peer_stops_a_node(seed: int) -> None:
     rng = random.Random(seed)
-    world = LyingWorld(3)
+    world = LyingWorld(3, conflict_resolution_prefix="s=siblings")
     first, other, liar = (world.client(index) for index in range(3))
     world.rng = rng
     for _ in range(40):
