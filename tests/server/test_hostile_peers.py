@@ -134,7 +134,7 @@ COMMANDS = [
 @given(st.integers(0, 2**32))
 def test_no_nonsense_of_a_peer_stops_a_node(seed: int) -> None:
     rng = random.Random(seed)
-    world = LyingWorld(3, conflict_resolution_prefix="s=siblings")
+    world = LyingWorld(3, conflict_resolution_prefix="s siblings")
     first, other, liar = (world.client(index) for index in range(3))
     world.rng = rng
     for _ in range(40):
