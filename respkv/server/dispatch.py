@@ -86,11 +86,13 @@ class Dispatcher:
             return result
         if where is Where.HERE:
             return self.run(command, request, result, waiter)
-        primary = self.coordinator.primary_of(keys[0])
+        # Commands on the same keys meet at one node, in whatever order they name them.
+        first = min(keys)
+        primary = self.coordinator.primary_of(first)
         if primary == self.context.me:
             request.held = frozenset(keys)
             return self.run(command, request, result, waiter, exclusive=keys)
-        return self.run(command, request, self._pass_on(request, primary, keys[0]), waiter)
+        return self.run(command, request, self._pass_on(request, primary, first), waiter)
 
     def run(self, command: Command, request: Request, steps: Steps, waiter: Session, *, exclusive: Sequence[bytes] = ()) -> Cell:
         """Run a generator of steps; its reply comes into the cell."""

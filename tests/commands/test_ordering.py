@@ -123,6 +123,22 @@ def test_msetnx_with_one_hash_tag_excludes_other_writers_that_look() -> None:
         assert sorted(client.take() for client in clients) == [b":0\r\n", b":0\r\n", b":1\r\n"]
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_msetnx_of_the_same_keys_in_any_order_excludes_each_other(seed: int) -> None:
+    # It was checked at the first key's primary: two nodes let in one each.
+    world = World(5, seed=seed)
+    clients = [world.connect(index) for index in range(5)]
+    for number in range(20):
+        keys = [f"a{number}", f"b{number}", f"c{number}"]
+        for index, client in enumerate(clients):
+            order = keys[index % 3 :] + keys[: index % 3]
+            client.post("MSETNX " + " ".join(f"{key} {index}" for key in order))
+        world.run(0.2)
+        assert sorted(client.take() for client in clients) == [b":0\r\n"] * 4 + [b":1\r\n"]
+        values = clients[0].ask(f"MGET {' '.join(keys)}").split(b"\r\n")[2::2]
+        assert len(set(values)) == 1
+
+
 def test_a_long_queue_on_one_key_is_no_recursion() -> None:
     """Commands that wait for a key and then end at once, one after the other."""
     world = World(3, read_quorum="1", write_quorum="3")
