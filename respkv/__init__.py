@@ -11,7 +11,7 @@ Imports go down only:
 `storage`      commit log, memtable, tables.  `transport`  frames between nodes.
 `resp`         the Redis protocol.  `versions`  clocks and records.  `placement`  slots and the ring.
 `config`       directives.
-`errors`, `ids`, `metrics`.
+`errors`, `ids`, `metrics`; `compilation`  the hot files compiled, for speed.
 """
 
 from __future__ import annotations

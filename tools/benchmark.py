@@ -64,6 +64,12 @@ def compare(title: str, peer: int, ours: int, rounds: int) -> list[dict[str, obj
     return rows
 
 
+def code() -> str:
+    """Whether the nodes will run compiled or interpreted code: as a process like theirs finds it."""
+    program = "from respkv.compilation import finder; finder.install(); import respkv.server.main; print(finder.describe())"
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=TOP, check=True).stdout.strip()
+
+
 def machine() -> str:
     """The machine, the commit and the peer, in one line."""
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=TOP, check=False).stdout.strip()
@@ -71,7 +77,8 @@ def machine() -> str:
     load = os.getloadavg()[0]
     python = platform.python_version()
     return (
-        f"{os.cpu_count()} cores, {platform.machine()}, Python {python}, respkv {commit}, redis-server {version}, load {load:.2f} at start"
+        f"{os.cpu_count()} cores, {platform.machine()}, Python {python}, respkv {commit} ({code()} code), "
+        f"redis-server {version}, load {load:.2f} at start"
     )
 
 

@@ -2,7 +2,7 @@
 
 Rule 1: the stamp is written last, so an interrupted run is simply done again.
 Rule 2: one process works at a time; a second one waits, and then finds nothing to do.
-Rule 3: without changed requirements nothing is fetched, so that a checkout works offline.
+Rule 3: without changed requirements nothing is fetched, so that a checkout works offline; changed sources are compiled.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def stamp_path(kind: str) -> Path:
 
 
 def read_stamp(kind: str) -> tuple[str, str]:
-    """The mark of the launcher and the requirements, as last written; blank if never."""
+    """The mark of the launcher (of the requirements and the sources) and the requirements, as last written; blank if never."""
     try:
         mark, requirements = stamp_path(kind).read_text().splitlines()
     except (OSError, ValueError):
@@ -50,7 +50,14 @@ def requirements_of(project: dict[str, Any], kind: str) -> list[str]:
 def fingerprint_of(project: dict[str, Any], kind: str) -> str:
     """Everything in pyproject.toml that an installed environment depends on, and where it lies."""
     about = project["project"]
-    parts = [about["requires-python"], about["dependencies"], about["scripts"], project["build-system"], requirements_of(project, kind)]
+    parts = [
+        about["requires-python"],
+        about["dependencies"],
+        about["optional-dependencies"],
+        about["scripts"],
+        project["build-system"],
+        requirements_of(project, kind),
+    ]
     return json.dumps([str(ROOT), parts])
 
 
@@ -66,12 +73,17 @@ def is_usable() -> bool:
 def install(requirements: list[str]) -> None:
     """Run pip, and show its output only if it failed, without its advice."""
     pip = [str(PYTHON), "-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check", "--no-warn-script-location"]
-    done = subprocess.run([*pip, "--editable", str(ROOT), *requirements], capture_output=True, text=True, check=False)
+    done = subprocess.run([*pip, "--editable", f"{ROOT}[compile]", *requirements], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         lines = (done.stdout + done.stderr).splitlines()
         print("\n".join(line for line in lines if not line.startswith("WARNING")), file=sys.stderr)
         say("pip could not install what is needed (its words are above); run the command again to go on from here.")
         raise SystemExit(1)
+
+
+def compile_hot_files() -> None:
+    """Let respkv compile itself. It says what it does, and where it cannot, it works all the same."""
+    subprocess.run([PYTHON, "-P", "-m", "respkv", "compile"], stdout=sys.stderr, check=False)
 
 
 def update(kind: str, mark: str) -> None:
@@ -91,6 +103,7 @@ def update(kind: str, mark: str) -> None:
         say(f"installing the libraries{extra} into .venv: {why}")
         install(requirements_of(project, kind))
         say(f".venv is ready after {time.monotonic() - started:.0f} s")
+    compile_hot_files()
     for each in ("runtime", kind):
         stamp_path(each).write_text(f"{mark}\n{fingerprint_of(project, each)}\n")
 

@@ -1,8 +1,9 @@
-# Sourced by the commands beside it, which set $root. Nothing but a checksum runs when .venv is up to date.
+# Sourced by the commands beside it, which set $root. Nothing but a checksum runs when .venv is up to date, and what is
+# compiled in it is of the present sources.
 
 # ensure_environment runtime|dev
 ensure_environment() {
-    mark="$(cksum < "$root/pyproject.toml") $root"
+    mark="$(cat "$root/pyproject.toml" "$root"/respkv/*/*.py | cksum) $root"
     stamp=
     if [ -x "$root/.venv/bin/python" ] && [ -f "$root/.venv/respkv-$1.stamp" ]; then
         IFS= read -r stamp < "$root/.venv/respkv-$1.stamp" || :

@@ -133,6 +133,22 @@ def key(
     raise typer.Exit(show_key(Address(host, port, password), name, as_json=as_json))
 
 
+@app.command("compile", short_help="Compile the hot files, for a faster node.")
+def compile_hot() -> None:
+    """Compile the files that every request passes through, with Cython and the system's C compiler, for this Python environment.
+
+    A node works without this, more slowly. `./tools/respkv` does it by itself; where respkv is installed with pip, install it as
+    `respkv[compile]` and run this once, and again after each upgrade. A node loads what is compiled only if it was made from exactly
+    the text of its present files; RESPKV_COMPILED=no in its environment makes it run interpreted. Its first log lines and
+    `INFO respkv` say which it is.
+
+    Exit code 0: all is compiled; 1: it is not, and the reason was shown.
+    """
+    from respkv.cli.compilation import compile_hot_modules
+
+    raise typer.Exit(compile_hot_modules())
+
+
 @app.command()
 def version() -> None:
     """Show the version of respkv, of Python, and of the system."""

@@ -19,6 +19,10 @@ def main() -> int:
         return EXIT_REFUSED
     arguments = sys.argv[1:]
     if wants_server(arguments):
+        from respkv.compilation import finder
+
+        # Before the node is imported: what is imported already stays interpreted.
+        finder.install()
         from respkv.server.main import run_server
 
         return run_server(arguments[1:])

@@ -23,6 +23,8 @@ def _respkv(context: Context) -> Fields:
     told: Fields = {
         "node_id": context.me,
         "actor": context.coordinator.actor.hex(),
+        # "compiled", "interpreted", or how much of each.
+        "code": facts.get("code", "interpreted"),
         "nodes_up": members.up_count,
         "nodes_suspect": members.suspect_count,
         "nodes_down": members.down_count,

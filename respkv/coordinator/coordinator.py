@@ -62,8 +62,17 @@ class CoordinatorStatistics:
 
     def __init__(self) -> None:
         """All at zero."""
-        for name in self.__slots__:
-            setattr(self, name, 0)
+        self.reads_total = 0
+        self.reads_refused_total = 0
+        self.read_timeouts_total = 0
+        self.read_repairs_total = 0
+        self.speculative_reads_total = 0
+        self.plain_misses_total = 0
+        self.writes_total = 0
+        self.writes_refused_total = 0
+        self.write_timeouts_total = 0
+        self.resends_total = 0
+        self.speculative_writes_total = 0
         self.read_latencies = LatencyHistogram()
         self.write_latencies = LatencyHistogram()
         """From sending a batch to its quorum, counted once for each of its keys."""
@@ -101,7 +110,7 @@ class Coordinator:
         """How far this node's clock is off, once that is too far to stamp writes."""
         self.writes_disabled = ""
         """Why this node stores no more at present (no disk space), or empty."""
-        self.statistics: Any = CoordinatorStatistics()
+        self.statistics = CoordinatorStatistics()
         self.compensation = Compensation(self)
         self.reads = Reads(self)
         self.repairs = ReadRepairs(self)

@@ -42,20 +42,21 @@ def take_commands(lines: list[bytes], commands: list[list[bytes]]) -> bytes:
             behind = position + 1 + 2 * count
             if behind > end:
                 break
+            words = lines[position + 1 : behind]
             # Written out for two and three words, which are nearly all traffic: half the time of the general form.
             if count == 3:
-                size_0, name, size_1, key, size_2, value = lines[position + 1 : behind]
+                size_0, name, size_1, key, size_2, value = words
                 if line_of_size[len(name)] != size_0 or line_of_size[len(key)] != size_1 or line_of_size[len(value)] != size_2:
                     break
                 commands.append([name, key, value])
             elif count == 2:
-                size_0, name, size_1, key = lines[position + 1 : behind]
+                size_0, name, size_1, key = words
                 if line_of_size[len(name)] != size_0 or line_of_size[len(key)] != size_1:
                     break
                 commands.append([name, key])
             else:
-                arguments = lines[position + 2 : behind : 2]
-                if [line_of_size[len(argument)] for argument in arguments] != lines[position + 1 : behind : 2]:
+                arguments = words[1::2]
+                if [line_of_size[len(argument)] for argument in arguments] != words[::2]:
                     break
                 commands.append(arguments)
             position = behind

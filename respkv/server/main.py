@@ -170,7 +170,8 @@ def _run(start: Start, journal: Journal) -> int:
         for listener in peers:
             reactor.listen(listener, for_peers=True)
         _calm_collector()
-        journal.write("notice", f"node {node.me[:8]} serves clients on port {port}, nodes on {me.cluster_port}; data in {directory.path}")
+        where = f"clients on port {port}, nodes on {me.cluster_port}; data in {directory.path}"
+        journal.write("notice", f"node {node.me[:8]} ({facts['code']} code) serves {where}")
         try:
             trio.run(_shells, reactor, disk, facts)
         except* StorageError as group:

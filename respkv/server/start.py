@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import respkv
+from respkv.compilation import finder
 from respkv.config import changes, cluster_value
 from respkv.config.cluster_value import ClusterValue, effective_quorums
 from respkv.config.founders import Founder, founders
@@ -185,6 +186,7 @@ def _facts(start: Start, *, port: int, damages: list[str]) -> dict[str, Any]:
         "version": respkv.__version__,
         "os": " ".join(os.uname()[index] for index in (0, 2, 4)),
         "python_version": sys.version.split()[0],
+        "code": finder.describe(),
         "damages": damages,
     }
 
