@@ -66,6 +66,8 @@ class CoordinatorStatistics:
         self.reads_refused_total = 0
         self.read_timeouts_total = 0
         self.read_repairs_total = 0
+        self.blocking_repairs_total = 0
+        self.blocking_repair_timeouts_total = 0
         self.speculative_reads_total = 0
         self.plain_misses_total = 0
         self.writes_total = 0
