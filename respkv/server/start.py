@@ -77,10 +77,26 @@ def _ring(directory: DataDirectory, settings: Settings, found: list[Founder]) ->
         write_atomic(state_path(directory.path, RING_FILE), founding.encode())
         return founding
     ring = decode_ring(kept)
-    if ring.epoch == founding.epoch and ring != founding:
-        msg = "cluster-nodes or ring-size differ from what this directory was founded with; both are fixed for a cluster's life"
-        raise ConfigurationError(msg)
+    if ring.epoch == founding.epoch:
+        _check_founding(ring, founding)
     return ring
+
+
+def _check_founding(kept: Ring, founding: Ring) -> None:
+    """Raise ConfigurationError if a directory was founded with other nodes, or another ring size.
+
+    Who owns which partition may differ: another release may have shared them out. What the directory says is in force.
+    """
+    if kept.size != founding.size:
+        msg = f"ring-size is {founding.size}, but this directory was founded with {kept.size}: it is fixed for a cluster's life"
+        raise ConfigurationError(msg)
+    if kept.members != founding.members:
+        told = [
+            ", ".join(f"{member.node[:8]}{' in ' + member.zone if member.zone else ''}" for member in ring.members)
+            for ring in (founding, kept)
+        ]
+        msg = f"cluster-nodes names {told[0]}, but this directory was founded with {told[1]}: they are fixed for a cluster's life"
+        raise ConfigurationError(msg)
 
 
 @dataclass(frozen=True, slots=True)

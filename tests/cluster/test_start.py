@@ -11,7 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from respkv.placement.ring import Ring, decode_ring
+from respkv.server.cluster import RING_FILE
 from respkv.server.main import EXIT_DAMAGE, EXIT_DISK, EXIT_REFUSED, EXIT_STOPPED
+from respkv.storage.directory import state_path
+from respkv.storage.files import read_checked, write_atomic
 from tests.cluster.harness import HOST, NodeProcess, free_ports, running_cluster, wait_until
 
 pytestmark = pytest.mark.cluster
@@ -120,9 +124,23 @@ def test_a_directory_of_another_node_or_ring(tmp_path: Path) -> None:
         cluster.kill_all()
         node = cluster[0]
         address = f"{HOST}:{node.port}@{node.cluster_port}"
-        assert "both are fixed for a cluster's life" in refused(node, "--cluster-nodes", address)
-        assert "both are fixed for a cluster's life" in refused(node, "--ring-size", "2048")
+        assert "but this directory was founded with" in refused(node, "--cluster-nodes", address)
+        assert "ring-size is 2048, but this directory was founded with 1024" in refused(node, "--ring-size", "2048")
         assert "belongs to node" in refused(lone_node(tmp_path), "--dir", str(node.folder))
+
+
+def test_a_directory_whose_partitions_another_release_has_shared_out(tmp_path: Path) -> None:
+    with running_cluster(tmp_path / "cluster", count=3) as cluster:
+        cluster.kill_all()
+        for node in cluster.nodes:
+            path = state_path(node.folder, RING_FILE)
+            kept = read_checked(path)
+            assert kept is not None
+            ring = decode_ring(kept)
+            write_atomic(path, Ring(ring.epoch, ring.members, ring.owners[1:] + ring.owners[:1]).encode())
+        cluster.start()
+        assert cluster[0].ask("SET", "k", "v") == b"OK"
+        assert cluster[1].ask("GET", "k") == b"v"
 
 
 def test_two_rings_of_one_epoch_refuse_each_other(tmp_path: Path) -> None:

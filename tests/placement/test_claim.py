@@ -60,13 +60,17 @@ def test_three_replicas_are_in_as_many_zones_as_there_are(zones: tuple[int, ...]
     assert max(owned) - min(owned) <= 2
 
 
-@pytest.mark.parametrize("zones", [(2, 2, 2), (5, 5, 5), (10, 10, 10)])
-def test_three_zones_cannot_close_a_ring_that_three_does_not_divide(zones: tuple[int, ...]) -> None:
-    ring = found(*zones)
+@pytest.mark.parametrize("ring_size", [16, 32, 64, 512, 1024])
+@pytest.mark.parametrize("zones", [(1, 1, 1), (2, 2, 2), (5, 5, 5)])
+def test_three_zones_close_a_ring_that_three_does_not_divide(zones: tuple[int, ...], ring_size: int) -> None:
+    # The walk from the last partitions met two nodes of one zone where the ring closes.
+    ring = found(*zones, ring_size=ring_size)
     zone_of = {member.node: member.zone for member in ring.members}
-    crowded = [place for place, preference in enumerate(preference_lists(ring)) if len({zone_of[node] for node in preference[:3]}) < 3]
-    assert len(crowded) <= 2
-    assert all(place > RING_SIZE - 4 for place in crowded)
+    for preference in preference_lists(ring):
+        assert len({zone_of[node] for node in preference[:3]}) == 3
+    owned = ring.owned_counts().values()
+    assert sum(owned) == ring_size
+    assert max(owned) - min(owned) <= 2
 
 
 def test_zones_of_unequal_size_do_not_unbalance_the_nodes() -> None:
