@@ -10,8 +10,9 @@
 `workload`  the commands that clients send.
 `clients`   connections that send them and note what was answered.
 `history`   what was asked and answered, and what may be concluded from it.
-`checks`    what must be true afterwards: `copies` of what nodes hold, `promises` of what clients were told.
+`checks`    what must be true afterwards: `copies` of what nodes hold, `promises` of what clients were told,
+            `sibling_promises` of keys that keep siblings.
 `verdict`   one run of a seed: play it, heal it, check it.
 `planted`   bugs that exist in here only, to see that they are found: the table; what a `bug` is; `bugs_of_copies`,
-            `bugs_of_quorums` and `bugs_of_storage` are the bugs themselves.
+            `bugs_of_quorums`, `bugs_of_siblings` and `bugs_of_storage` are the bugs themselves.
 """

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from respkv.simulation.copies import check_copies, check_leftovers, check_replicas
 from respkv.simulation.history import NEVER
 from respkv.simulation.promises import check_appends, check_counters, check_locks, check_registers
+from respkv.simulation.sibling_promises import check_siblings
 
 if TYPE_CHECKING:
     from respkv.simulation.world import World
@@ -39,6 +40,7 @@ CHECKS = (
     check_counters,
     check_appends,
     check_locks,
+    check_siblings,
     check_patience,
     check_leftovers,
 )

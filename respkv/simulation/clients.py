@@ -40,8 +40,11 @@ class Owner(Protocol):
     rng: random.Random
     history: History
 
+    def on_answer(self, request: Request) -> None:
+        """A reply has come."""
+
     def on_answers(self, connection: Connection) -> None:
-        """Replies have come."""
+        """No more replies have come for now."""
 
     def on_closed(self) -> None:
         """The connection is gone."""
@@ -126,6 +129,7 @@ class Connection:
                 request.answer(reply, now)
         else:
             request.answer(reply, now)
+            self._client.on_answer(request)
             replies = reply if isinstance(reply, list) else itertools.repeat(reply)
             for queued, inner in zip(request.transaction or (), replies, strict=False):
                 if queued.outcome is Outcome.OPEN:
@@ -154,8 +158,9 @@ class Connection:
 class Client:
     """One client: it connects, sends, waits, and goes elsewhere when it is cut off."""
 
-    def __init__(self, world: World, workload: Workload, rng: random.Random, *, think_s: float) -> None:
+    def __init__(self, world: World, workload: Workload, rng: random.Random, *, number: int, think_s: float) -> None:
         """`think_s` is the mean pause between packets."""
+        self._number = number
         self.world = world
         self.rng = rng
         self.history = world.history
@@ -200,14 +205,18 @@ class Client:
             connection.close()
             self._connect()
             return
-        connection.send(self._workload.batch())
+        connection.send(self._workload.batch(self._number))
         self._heard_at = self.world.schedule.now
         self.world.schedule.after(GIVE_UP_S, self._give_up, connection, self._heard_at)
         if self.rng.random() < EAGER_RATIO:
             self._think()
 
+    def on_answer(self, request: Request) -> None:
+        """A reply has come."""
+        self._workload.heard(request)
+
     def on_answers(self, connection: Connection) -> None:
-        """Replies have come."""
+        """No more replies have come for now."""
         self._heard_at = self.world.schedule.now
         if not connection.waiting:
             self._think()
@@ -249,6 +258,9 @@ class Reader:
         while self.connection.waiting and schedule.now < end:
             schedule.run_until(schedule.now + READER_STEP_S)
         return [request.reply for request in self.history.requests[begun:]]
+
+    def on_answer(self, request: Request) -> None:
+        """Nothing follows from it."""
 
     def on_answers(self, connection: Connection) -> None:
         """Nothing follows from them."""

@@ -3,6 +3,8 @@
 Keys come in families, named by their first letter, because each command makes another kind of promise:
 `r` registers, written blindly with values that are never written twice; `c` counters; `a` strings that are appended to;
 `n` keys that are only ever set where nothing was; `e` registers whose expiry is changed.
+Three families keep siblings where the scenario says so: `s`, whose writers say what they have seen; `o`, each written by one
+client alone; `u`, whose writers know nothing of siblings.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ import hiredis
 
 Reply = object
 NEVER = math.inf
+WHOLE = b"rneou"
+"""Families whose writes give whole values."""
 EXPIRING = {b"PEXPIRE": 0.001, b"EXPIRE": 1.0, b"PERSIST": 0.0}
 """Commands that change when a value expires, and the unit of their argument in seconds."""
 
@@ -158,7 +162,7 @@ class History:
         for request in self.requests:
             writes, reads = effects_of(request)
             for key, write in writes:
-                if key[:1] not in b"rne":
+                if key[:1] not in WHOLE:
                     continue
                 register = found.setdefault(key, Register())
                 if request.outcome is Outcome.REFUSED:
@@ -167,7 +171,7 @@ class History:
                 else:
                     register.writes.append(write)
             for key, value in reads:
-                if key[:1] in b"rne":
+                if key[:1] in WHOLE:
                     found.setdefault(key, Register()).reads.append(Read(value, request))
             deadline = deadline_of(request)
             if deadline is not None:

@@ -25,6 +25,7 @@ from respkv.simulation.bugs_of_quorums import (
     StandInsCount,
     WriteAnsweredEarly,
 )
+from respkv.simulation.bugs_of_siblings import ActorKept, ActorReused, ContextIgnored, ReplacedComesBack, SiblingDropped
 from respkv.simulation.bugs_of_storage import (
     AckBeforeAppend,
     ColdTakenForAbsent,
@@ -61,6 +62,11 @@ def made_for(scenario: Scenario, bugs: Bugs) -> Scenario:
 
 
 BUGS: dict[str, type[Bugs]] = {
+    "actor reused": ActorReused,
+    "actor kept after a loss": ActorKept,
+    "sibling dropped by a merge": SiblingDropped,
+    "replaced value comes back": ReplacedComesBack,
+    "context ignored": ContextIgnored,
     "hint lost": HintLost,
     "hint dropped before ack": HintDroppedEarly,
     "tie broken by place": TieBrokenByPlace,

@@ -32,6 +32,8 @@ class Order:
         self.is_overlapping = scenario.writes_overlap
         self.reads_overlap = scenario.reads_overlap
         self.skew_s = world.skew_s()
+        self.flushes_at_once = scenario.is_healthy
+        """Whether no node can have been away when FLUSHALL was answered: who is away learns of it when it is back."""
         self.flush_slack_s = self.skew_s + FLUSH_LEAD_MS / 1000 + SAME_MOMENT_S
         self.slack_s = 0.0 if self.is_overlapping else self.skew_s + SAME_MOMENT_S
 
@@ -56,7 +58,7 @@ def check_registers(world: World) -> list[str]:
     found: list[str] = []
     for key, register in sorted(world.history.registers().items()):
         found += check_values(key, register)
-        if key[:1] == b"n":
+        if key[:1] not in b"re":
             continue
         if order.reads_overlap:
             for read in register.reads:
@@ -97,7 +99,9 @@ def check_read(key: bytes, register: Register, read: Read, order: Order) -> list
     certain = [
         write
         for write in register.writes
-        if write.is_certain and (write.done < request.invoked or (write.request is not None and follows(request, write.request)))
+        if write.is_certain
+        and (order.flushes_at_once or not write.is_flush)
+        and (write.done < request.invoked or (write.request is not None and follows(request, write.request)))
     ]
     blame: Write | None = None
     for write in register.writes:
@@ -122,7 +126,9 @@ def check_monotonic(key: bytes, register: Register, *, late_s: float) -> list[st
         seen = [read for read in register.reads if read.value == write.value]
         if write.request is None or write.value is None or not seen:
             continue
-        known = write.done if write.is_certain else write.request.replied + late_s
+        known = write.done
+        if not write.is_certain:
+            known = max(write.request.replied + late_s, min(read.request.replied for read in seen))
         last = max(seen, key=lambda read: read.request.invoked)
         found += [
             f"{key!r}: a read is older than one before it: {last.request} after {read.request}"

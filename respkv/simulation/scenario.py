@@ -49,7 +49,7 @@ class Scenario:
         """The settings that every node starts with."""
         settings = Settings()
         for name, text in self.directives.items():
-            settings.assign(BY_NAME[name], [text])
+            settings.assign(BY_NAME[name], text.split())
         # Less than the directive allows: a few seconds of load must fill several memtables.
         settings.memtable_size = self.memtable_bytes
         return settings
@@ -63,6 +63,11 @@ class Scenario:
     def is_strict(self) -> bool:
         """Whether only primaries count."""
         return self.directives.get("sloppy-quorum") == "no"
+
+    @property
+    def keeps_siblings(self) -> bool:
+        """Whether some families of keys keep concurrent values."""
+        return SIBLINGS_PREFIXES in self.directives.values()
 
     @property
     def is_healthy(self) -> bool:
@@ -132,7 +137,8 @@ class Scenario:
     def title(self) -> str:
         """The scenario in a line."""
         n, r, w, pr, pw = self.quorums
-        extras = f"{' flushes' if self.flushes else ''}{' rules' if self.rules else ''}{' echoes' if self.echoes else ''}"
+        words = {"flushes": self.flushes, "rules": self.rules, "echoes": self.echoes, "siblings": self.keeps_siblings}
+        extras = "".join(f" {word}" for word, has in words.items() if has)
         rest = " ".join(f"{name}={text}" for name, text in self.directives.items() if name not in RULE_NAMES)
         faults = "+".join(self.faults) or "healthy"
         kind = "strict" if self.is_strict else "sloppy"
@@ -140,8 +146,18 @@ class Scenario:
 
 
 RULE_NAMES = frozenset(
-    ("replication-factor", "read-quorum", "write-quorum", "primary-read-quorum", "primary-write-quorum", "sloppy-quorum")
+    (
+        "replication-factor",
+        "read-quorum",
+        "write-quorum",
+        "primary-read-quorum",
+        "primary-write-quorum",
+        "sloppy-quorum",
+        "conflict-resolution-prefix",
+    )
 )
+SIBLINGS_PREFIXES = "s=siblings u=siblings o=siblings"
+"""The families of keys that keep them, where a scenario has any."""
 FAULTS = ("kill", "term", "power", "wipe", "full", "stop", "cut", "reset", "slow-link", "slow-disk", "clock")
 QUORUMS = (
     ("quorum", "quorum"),
@@ -206,8 +222,17 @@ def draw(seed: int, *, nodes: int | None = None) -> Scenario:
         rules=RULES if rng.random() < 0.15 else (),
         memtable_bytes=rng.choice((1 << 26, 1 << 15, 1 << 13)),
     )
+    scenario = _with_siblings(scenario, random.Random(f"siblings {seed}"))
     scenario = _with_clocks(scenario, random.Random(f"clocks {seed}"))
     return scenario if scenario.quorums.n == RULES_N else replace(scenario, rules=())
+
+
+def _with_siblings(scenario: Scenario, rng: random.Random) -> Scenario:
+    """In every other cluster some keys keep concurrent values."""
+    if rng.random() < 0.5:
+        return scenario
+    limits = {"max-siblings": "4"} if rng.random() < 0.2 else {}
+    return replace(scenario, directives={**scenario.directives, "conflict-resolution-prefix": SIBLINGS_PREFIXES, **limits})
 
 
 def _with_clocks(scenario: Scenario, rng: random.Random) -> Scenario:

@@ -72,8 +72,11 @@ def _play(world: World) -> list[str]:
     if not _wait(world, SETTLE_S):
         return [f"the cluster did not come up within {SETTLE_S} s: {world.unrest()}"]
     schedule.run_until(schedule.now + NEWS_S)
-    workload = Workload(random.Random(world.rng.random()), keys=scenario.keys, flushes=scenario.flushes, rules=scenario.rules)
-    clients = [Client(world, workload, random.Random(world.rng.random()), think_s=scenario.think_s) for _ in range(scenario.clients)]
+    workload = Workload(random.Random(world.rng.random()), scenario)
+    clients = [
+        Client(world, workload, random.Random(world.rng.random()), number=number, think_s=scenario.think_s)
+        for number in range(scenario.clients)
+    ]
     for client in clients:
         client.start()
     faults = Faults(world, random.Random(world.rng.random()))

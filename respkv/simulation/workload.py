@@ -3,25 +3,39 @@
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from respkv.commands.table import COMMANDS
+from respkv.versions.vectors import context_of
+
+if TYPE_CHECKING:
+    from respkv.simulation.history import Request
+    from respkv.simulation.scenario import Scenario
 
 PADDING_MAX = 60
 BIG_PADDING = 20_000
 RARE = 0.03
+SINGLE_RATIO = 0.15
 TRANSACTION_RATIO = 0.15
-ALONE = frozenset((b"FLUSHALL", b"CONFIG"))
+ALONE = frozenset((b"FLUSHALL", b"CONFIG", b"RESPKV"))
 """Never within a transaction."""
+CONTEXTS_LEN = 4
+"""Of so many readings of a key clients use the contexts: some are old, and their writers have not seen what came since."""
+BLIND = context_of(b"")
+"""The context of who has seen nothing."""
 
 
 class Workload:
     """Draws commands."""
 
-    def __init__(self, rng: random.Random, *, keys: int, flushes: bool = False, rules: tuple[tuple[int, int], ...] = ()) -> None:
-        """`keys` of each family; whether FLUSHALL is sent now and then; pairs of R and W that CONFIG SET chooses from."""
+    def __init__(self, rng: random.Random, scenario: Scenario) -> None:
+        """Draw what suits a scenario."""
         self._rng = rng
-        self._keys = keys
+        self._keys = scenario.keys
+        self._contexts: dict[bytes, deque[bytes]] = {}
+        """What clients were last given by RESPKV SIBLINGS."""
         self._number = 0
         self._locks = 0
         choices: dict[Callable[[], list[bytes]], float] = {self._register_write: 10, self._register_read: 10}
@@ -33,22 +47,32 @@ class Workload:
             choices[self._append] = 2
         if "PEXPIRE" in COMMANDS:
             choices[self._expire] = 2
-        if flushes and "FLUSHALL" in COMMANDS:
+        if scenario.keeps_siblings:
+            choices |= {self._siblings: 8, self._mixed: 4}
+        self._single_ratio = SINGLE_RATIO if scenario.keeps_siblings else 0.0
+        if scenario.flushes and "FLUSHALL" in COMMANDS:
             choices[self._flush] = RARE
-        if rules and "CONFIG" in COMMANDS:
+        if scenario.rules and "CONFIG" in COMMANDS:
             choices[self._reconfigure] = RARE
-        self._rules = rules
+        self._rules = scenario.rules
         self._choices = list(choices)
         self._weights = list(choices.values())
 
-    def batch(self) -> list[list[bytes]]:
-        """The commands of one packet."""
+    def batch(self, client: int) -> list[list[bytes]]:
+        """The commands of one packet of a client."""
         rng = self._rng
         count = 1 if rng.random() < 0.6 else rng.randint(2, 8)
         commands = [rng.choices(self._choices, self._weights)[0]() for _ in range(count)]
+        if rng.random() < self._single_ratio:
+            commands[0] = self._single(client)
         if count > 1 and "EXEC" in COMMANDS and rng.random() < TRANSACTION_RATIO and all(command[0] not in ALONE for command in commands):
             return [[b"MULTI"], *commands, [b"EXEC"]]
         return commands
+
+    def heard(self, request: Request) -> None:
+        """A client got a reply: contexts are used by all, as if clients told each other."""
+        if request.arguments[:2] == [b"RESPKV", b"SIBLINGS"] and isinstance(request.reply, list):
+            self._contexts.setdefault(request.arguments[2], deque(maxlen=CONTEXTS_LEN)).append(request.reply[0])
 
     def _key(self, family: str) -> bytes:
         # Squared: a few keys are hot.
@@ -136,6 +160,41 @@ class Workload:
                 return [b"PTTL", key]
             case _:
                 return [b"GET", key]
+
+    def _siblings(self) -> list[bytes]:
+        """Clients that say what they have seen, and replace just that."""
+        rng, key = self._rng, self._key("s")
+        if rng.random() < 0.5:
+            return [b"RESPKV", b"SIBLINGS", key]
+        contexts = self._contexts.get(key)
+        context = rng.choice(contexts) if contexts and rng.random() < 0.9 else BLIND
+        return [b"RESPKV", b"RESOLVE", key, context, self._value(key)]
+
+    def _mixed(self) -> list[bytes]:
+        """Clients that know nothing of siblings, on keys that keep them."""
+        rng, key = self._rng, self._key("u")
+        match rng.randint(0, 9):
+            case 0 | 1 | 2:
+                return [b"SET", key, self._value(key)]
+            case 3:
+                return [b"SET", key, self._value(key), rng.choice((b"NX", b"XX", b"GET"))]
+            case 4:
+                return [b"DEL", key, self._key("u")]
+            case 5:
+                return [b"PSETEX", key, b"%d" % rng.choice((100, 1000)), self._value(key)]
+            case 6:
+                return [b"PEXPIRE", key, b"%d" % rng.choice((100, 1000, 100_000))]
+            case 7:
+                return [b"MSET", key, self._value(key), b"u", self._value(b"u")]
+            case 8:
+                return [b"MGET", key, b"u"]
+            case _:
+                return [b"GET", key]
+
+    def _single(self, client: int) -> list[bytes]:
+        """Each client has a key that nobody else writes."""
+        key = b"o%d" % client
+        return [b"GET", key] if self._rng.random() < 0.3 else [b"SET", key, self._value(key)]
 
     def _flush(self) -> list[bytes]:
         return [b"FLUSHALL"]
