@@ -156,7 +156,7 @@ RULE_NAMES = frozenset(
         "conflict-resolution-prefix",
     )
 )
-SIBLINGS_PREFIXES = "s=siblings u=siblings o=siblings"
+SIBLINGS_PREFIXES = "s siblings u siblings o siblings"
 """The families of keys that keep them, where a scenario has any."""
 FAULTS = ("kill", "term", "power", "wipe", "full", "stop", "cut", "reset", "slow-link", "slow-disk", "clock")
 QUORUMS = (
