@@ -32,19 +32,19 @@ def seed_range(text: str) -> range:
 
 
 def play_seed(seed: int, nodes: int | None) -> tuple[Verdict, float]:
-    """Play one seed; the verdict and how long that took."""
-    started = time.perf_counter()
+    """Play one seed; the verdict and how many seconds of a processor that took."""
+    started = time.process_time()
     verdict = play(draw(seed, nodes=nodes))
-    return verdict, time.perf_counter() - started
+    return verdict, time.process_time() - started
 
 
-def play_all(seeds: Iterable[int], *, nodes: int | None, jobs: int) -> Iterator[tuple[Verdict, float]]:
+def play_all(seeds: Iterable[int], *, nodes: int | None, processes: int) -> Iterator[tuple[Verdict, float]]:
     """Play many seeds, several at a time; verdicts come in the order of the seeds."""
-    if jobs <= 1:
+    if processes <= 1:
         for seed in seeds:
             yield play_seed(seed, nodes)
         return
-    with ProcessPoolExecutor(jobs) as pool:
+    with ProcessPoolExecutor(processes) as pool:
         todo = list(seeds)
         yield from pool.map(play_seed, todo, [nodes] * len(todo), chunksize=2)
 
@@ -64,21 +64,23 @@ def tell_failure(verdict: Verdict, nodes: int | None) -> None:
     print(f"    python tools/simulate.py --seed {verdict.scenario.seed}{f' --nodes {nodes}' if nodes else ''} -v", flush=True)
 
 
-def run_seeds(seeds: Iterable[int], *, nodes: int | None, jobs: int, verbose: bool) -> int:
+def run_seeds(seeds: Iterable[int], *, nodes: int | None, processes: int, verbose: bool) -> int:
     """Play seeds and sum up. The exit code: whether any failed."""
     started = time.perf_counter()
     count = failed = 0
-    virtual_s = 0.0
-    for verdict, seconds in play_all(seeds, nodes=nodes, jobs=jobs):
+    virtual_s = processor_s = 0.0
+    for verdict, seconds in play_all(seeds, nodes=nodes, processes=processes):
         count += 1
         virtual_s += verdict.virtual_s
+        processor_s += seconds
         if verbose or not verdict.passed or sys.stdout.isatty():
             print(line_of(verdict, seconds), flush=True)
         if not verdict.passed:
             failed += 1
             tell_failure(verdict, nodes)
     real_s = time.perf_counter() - started
-    print(f"{count} seeds, {failed} failed; {virtual_s:.0f} virtual s in {real_s:.1f} s: {virtual_s / real_s:.0f} per second")
+    speed = f"{processor_s / max(count, 1):.2f} s of a processor each, {virtual_s / real_s:.0f} virtual seconds per second"
+    print(f"{count} seeds in {real_s:.0f} s, {failed} failed ({speed})")
     return int(failed > 0)
 
 
@@ -99,12 +101,12 @@ def run_one(seed: int, *, nodes: int | None, verbose: bool) -> int:
     return int(not verdict.passed)
 
 
-def run_planted(*, jobs: int) -> int:
+def run_planted(*, processes: int) -> int:
     """Print which planted bugs are found, and within how many seeds. The exit code: whether any was not."""
     names = sorted(BUGS)
     missed = 0
     print(f"{'planted bug':<28}{'found by seed':<15}{'what was seen'}")
-    with ProcessPoolExecutor(jobs) as pool:
+    with ProcessPoolExecutor(processes) as pool:
         for name, (count, seed, seen) in zip(names, pool.map(hunt, names), strict=True):
             missed += seed is None
             found = "not found" if seed is None else f"{seed} (of {count})"
@@ -131,15 +133,15 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seeds", type=seed_range, default=range(1, 41), metavar="A:B", help="play seeds A to B - 1 (default: 1:41)")
     parser.add_argument("--seed", type=int, metavar="N", help="play one seed, twice, and compare")
     parser.add_argument("--nodes", type=int, choices=range(1, 10), metavar="N", help="so many nodes instead of what the seed says")
-    parser.add_argument("--jobs", type=int, default=2, metavar="N", help="so many processes at a time")
+    parser.add_argument("--processes", type=int, default=2, metavar="N", help="so many processes at a time")
     parser.add_argument("--planted", action="store_true", help="look for the planted bugs")
     parser.add_argument("-v", "--verbose", action="store_true", help="every seed in a line; with --seed the last events")
     options = parser.parse_args(arguments)
     if options.planted:
-        return run_planted(jobs=options.jobs)
+        return run_planted(processes=options.processes)
     if options.seed is not None:
         return run_one(options.seed, nodes=options.nodes, verbose=options.verbose)
-    return run_seeds(options.seeds, nodes=options.nodes, jobs=options.jobs, verbose=options.verbose)
+    return run_seeds(options.seeds, nodes=options.nodes, processes=options.processes, verbose=options.verbose)
 
 
 if __name__ == "__main__":
