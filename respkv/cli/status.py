@@ -29,6 +29,8 @@ class Cluster(msgspec.Struct, frozen=True):
     sloppy: str
     epoch: int
     agreed: str
+    short_ratio: float = 0.0
+    """The part of the ring of which a primary is away."""
 
 
 class Node(msgspec.Struct, frozen=True):
@@ -115,7 +117,7 @@ def warnings(status: Status) -> list[RenderableType]:
     down = [node for node in status.nodes if node.state == "down"]
     lines: list[RenderableType] = []
     if down:
-        share = show_share(sum(node.owns_ratio or 0.0 for node in down))
+        share = show_share(status.cluster.short_ratio)
         hints = show_count(sum(node.hints_held_for or 0 for node in down))
         instead = "are handed to fallback nodes" if status.cluster.sloppy == "yes" else "reach fewer replicas"
         nodes = "1 node down" if len(down) == 1 else f"{len(down)} nodes down"

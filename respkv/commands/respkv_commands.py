@@ -323,6 +323,7 @@ def respkv_status(request: Request) -> bytes:
         "handoff": _yes(context.settings.hinted_handoff),
         "epoch": ring.epoch,
         "agreed": f"{agreed}/{len(ring.members)}",
+        "short_ratio": _short_ratio(context, members),
     }
     owned, outstanding = ring.owned_counts(), _outstanding(context)
     zones = {member.node: member.zone for member in ring.members}
@@ -349,6 +350,14 @@ def respkv_status(request: Request) -> bytes:
             }
         )
     return bulk(msgspec.json.encode({"cluster": cluster, "nodes": nodes}))
+
+
+def _short_ratio(context: Context, members: dict[NodeId, MemberView]) -> float:
+    """The part of the ring of which a primary is away."""
+    table = context.coordinator.table
+    assert table is not None
+    away = {node for node, member in members.items() if STATES[member.state] == "down"}
+    return sum(not away.isdisjoint(table.primaries(partition)) for partition in range(table.ring.size)) / table.ring.size
 
 
 def members_by_id(context: Context) -> dict[NodeId, MemberView]:

@@ -6,7 +6,7 @@ import pytest
 from respkv.cli.output import print_parts
 from respkv.cli.status import Cluster, Node, Status, exit_code, headline, table, warnings
 
-REPLY = b"""{"cluster": {"n":3,"r":2,"w":2,"sloppy":"yes","epoch":1,"agreed":"2/2"}, "nodes":[
+REPLY = b"""{"cluster": {"n":3,"r":2,"w":2,"sloppy":"yes","epoch":1,"agreed":"2/2","short_ratio":0.75}, "nodes":[
 {"id":"a1","name":"n1","host":"127.0.0.1","port":7001,"cluster_port":17001,"state":"up","owns_ratio":0.5,"keys":12345,"bytes":1300000000,
  "hints_held_for":0,"phi":0.31,"uptime_s":131,"zone":"","rebuilding":false},
 {"id":"b2","name":"n2","host":"127.0.0.1","port":7002,"cluster_port":17002,"state":"down","owns_ratio":0.25,"keys":null,"bytes":null,
@@ -29,7 +29,7 @@ def test_the_table_shows_what_the_node_said(capsys: pytest.CaptureFixture[str]) 
         "State Node Address Owns Load Keys Hints phi Uptime",
         "up n1 127.0.0.1:7001 50.0% 1.21 GiB 12.3k 0 0.3 2m11s",
         "down n2 127.0.0.1:7002 25.0% ? ? 12.4k 14.1 -",
-        "[WARN] 1 node down: writes for 25.0% of the ring are handed to fallback nodes (12.4k hints)",
+        "[WARN] 1 node down: writes for 75.0% of the ring are handed to fallback nodes (12.4k hints)",
     ]
 
 

@@ -43,6 +43,8 @@ def test_status_tells_who_is_down_and_how_many_hints_are_held_for_it() -> None:
     world.advance(3.0)
     status = msgspec.json.decode(client("RESPKV", "STATUS"), type=Status)
     assert [node.state for node in status.nodes] == ["up", "down", "up", "up", "up"]
+    # It is a primary of three partitions of five, and owns one.
+    assert 0.55 < status.cluster.short_ratio < 0.65
     assert status.nodes[1].keys is None
     held = status.nodes[1].hints_held_for or 0
     assert 80 < held < 160
