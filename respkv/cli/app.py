@@ -149,6 +149,28 @@ def compile_hot() -> None:
     raise typer.Exit(compile_hot_modules())
 
 
+@app.command(short_help="Compare replicas now, and bring them together.")
+def repair(
+    *,
+    partition: Annotated[int | None, typer.Option(min=0, help="Only this partition.", show_default="all")] = None,
+    node: Annotated[str | None, typer.Option(help="Only the pairs of this node: its id, or HOST:PORT.", show_default="all")] = None,
+    host: HostOption = DEFAULT_HOST,
+    port: PortOption = DEFAULT_PORT,
+    password: PasswordOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare the replicas of all keys, partition by partition, and send each what it lacks.
+
+    The nodes do this by themselves every anti-entropy-interval; this does it now and tells when it is done.
+
+    Exit code 0: all that was asked for was compared; 1: not all of it; 2: the node that was asked did not answer.
+    """
+    from respkv.cli.connection import Address
+    from respkv.cli.repair import run_repair
+
+    raise typer.Exit(run_repair(Address(host, port, password), partition=partition, node=node, as_json=as_json))
+
+
 @app.command()
 def version() -> None:
     """Show the version of respkv, of Python, and of the system."""

@@ -6,7 +6,7 @@
 `strings`, `counters`, `keys`, `transactions`; `keyspace` for commands on all keys;
 `connection`, and `clients` for CLIENT; `configuration` for CONFIG, `command_info` for COMMAND;
 `info`, with `info_respkv` for the sections of our own; `slowlog`, `latency`, `memory` (and OBJECT); `server` for the rest of its kind;
-`cluster`; `respkv_commands`, and `sibling_commands` for concurrent values, for what Redis has no words for.
+`cluster`; `respkv_commands`, `sibling_commands` for concurrent values and `repair`, for what Redis has no words for.
 
 What they share:
 `values` writes new values, and `causality` is what a connection has read before.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -225,6 +225,8 @@ class Context:
     handoff: Handoff
     slow_events: SlowEvents = field(default_factory=SlowEvents)
     """What LATENCY tells."""
+    repair_figures: Callable[[], Mapping[str, Any]] = dict
+    """What INFO tells of anti-entropy."""
     cache: dict[str, Any] = field(default_factory=dict)
     """What commands keep between calls because it is dear to draw: each under a name of its own, with what it was drawn from."""
 

@@ -124,6 +124,10 @@ def _hints(context: Context) -> Fields:
     return _prefixed(told)
 
 
+def _repair(context: Context) -> Fields:
+    return _prefixed(dict(context.repair_figures()))
+
+
 def _ring(context: Context) -> Fields:
     ring, membership = context.ring, context.membership
     counted = membership.statistics()
@@ -174,4 +178,10 @@ def _or_empty(value: object) -> object:
     return "" if value is None else value
 
 
-OWN_SECTIONS: dict[str, Callable[[Context], Fields]] = {"respkv": _respkv, "quorum": _quorum, "hints": _hints, "ring": _ring}
+OWN_SECTIONS: dict[str, Callable[[Context], Fields]] = {
+    "respkv": _respkv,
+    "quorum": _quorum,
+    "hints": _hints,
+    "repair": _repair,
+    "ring": _ring,
+}

@@ -1,8 +1,9 @@
 """What each node publishes about itself by gossip, for status and for who is asked first. Pure.
 
-`keys`   how many keys it holds copies of
-`bytes`  what their names and values take, estimated
-`hints`  "ID:COUNT,ID:COUNT,...": for which owners it holds hint rows, by the first digits of their ids
+`keys`     how many keys it holds copies of
+`bytes`    what their names and values take, estimated
+`hints`    "ID:COUNT,ID:COUNT,...": for which owners it holds hint rows, by the first digits of their ids
+`refused`  the same of records that got no hint row, since its process began
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 KEYS = "keys"
 BYTES = "bytes"
 HINTS = "hints"
+REFUSED = "refused"
 ID_DIGITS = 8
 
 

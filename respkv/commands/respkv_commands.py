@@ -51,6 +51,9 @@ PREFLIST <key>
 QUORUM [R <r>] [W <w>] [PR <pr>] [PW <pw>] | QUORUM DEFAULT
     Choose the quorums of this connection: one, quorum, all or a number each.
     Without arguments, return those that are in force. RESET undoes it as well.
+REPAIR [PARTITION <partition>] [NODE <id>] | REPAIR STATUS
+    Begin to compare the replicas of everything, of one partition, or of one node,
+    and to send what one of them lacks. Return as JSON how far that is.
 RESOLVE <key> <context> <value>
     Replace what the context has seen of a key, and nothing else, by a value.
 RING

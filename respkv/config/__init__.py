@@ -1,7 +1,7 @@
 """What an operator can set: one table, and everything that reads, checks, shows and writes it. Pure.
 
-`directive` is the form of an entry; `client_directives`, `cluster_directives`, `version_directives` and `node_directives` hold
-the entries;
+`directive` is the form of an entry; `client_directives`, `cluster_directives`, `version_directives`, `repair_directives` and
+`node_directives` hold the entries;
 `directives` is the table made of them. `values` turns an argument into a value and back.
 `settings` holds the values of a node. `changes` is CONFIG SET: all of it or nothing.
 `quorums` is the arithmetic of N, R, W, PR and PW; `checks` names the combinations that are impossible.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from respkv.config.client_directives import CLIENT_LIMITS, NETWORK, SECURITY
 from respkv.config.cluster_directives import HANDOFF, MEMBERSHIP, QUORUM
 from respkv.config.node_directives import COMPATIBILITY, MEMORY, OBSERVATION, PERSISTENCE
+from respkv.config.repair_directives import REPAIR
 from respkv.config.version_directives import VERSIONS
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ GROUPS: tuple[Group, ...] = (
     QUORUM,
     HANDOFF,
     VERSIONS,
+    REPAIR,
     MEMORY,
     PERSISTENCE,
     OBSERVATION,

@@ -92,6 +92,7 @@ class Settings:
     handoff_rate_min: int
     handoff_rate_max: int
     handoff_latency_target: int
+    anti_entropy_interval: int
 
     conflict_resolution: str
     conflict_resolution_prefix: tuple[str, ...]

@@ -240,7 +240,7 @@ class Call:
 class Operations:
     """The operations of a node, the calls they make, and the queues of the keys they work on."""
 
-    def __init__(self, coordinator: Coordinator, *, serve: Callable[[Call], None], internal_error: Callable[[Exception], None]) -> None:
+    def __init__(self, coordinator: Coordinator, *, serve: Callable[[Call], None], internal_error: Callable[[Exception], object]) -> None:
         """`serve` carries out a call that was made of this node."""
         self.coordinator = coordinator
         self.queue = KeyQueue()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from respkv.ids import NodeId
-    from respkv.storage.store import Row
+    from respkv.storage.freeze import Row
 
 HINTS_PARTITION = 0xFFFE
 """No ring has it, and the tables keep rows about themselves behind it."""
@@ -36,7 +36,7 @@ class HintStatistics:
 class HintBook:
     """The hint rows that this node holds."""
 
-    __slots__ = ("_changed", "_oldest", "bytes", "bytes_max", "closed", "rows", "statistics")
+    __slots__ = ("_changed", "_oldest", "bytes", "bytes_max", "closed", "refused", "rows", "statistics")
 
     def __init__(self, *, bytes_max: int) -> None:
         """Rows whose records add up to more than `bytes_max` are refused; 0 is no bound."""
@@ -46,6 +46,8 @@ class HintBook:
         self.bytes_max = bytes_max
         self.closed: set[NodeId] = set()
         """Owners that have been away for longer than `max-hint-window`: no further rows are taken for them."""
+        self.refused: dict[NodeId, int] = {}
+        """How many records of each owner got no row: the owner and its co-replicas have to compare what they hold."""
         self.statistics = HintStatistics()
         self._oldest: dict[NodeId, float] = {}
         self._changed: dict[tuple[NodeId, bytes], bool] = {}
@@ -54,6 +56,7 @@ class HintBook:
         """Note that an owner lacks the records of [key, record, ...]. Returns the pairs that were taken."""
         if owner in self.closed:
             self.statistics.dropped["window"] += len(pairs) >> 1
+            self.refused[owner] = self.refused.get(owner, 0) + (len(pairs) >> 1)
             return []
         rows = self.rows.get(owner)
         if rows is None:
@@ -70,6 +73,7 @@ class HintBook:
                 continue
             if self.bytes_max and self.bytes + cost > self.bytes_max:
                 self.statistics.dropped["space"] += 1
+                self.refused[owner] = self.refused.get(owner, 0) + 1
                 continue
             rows[key] = cost
             self.bytes += cost

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from respkv.placement.slots import key_slot
+from respkv.server.exchanges import ExchangeCalls
 from respkv.server.scans import Scans
 
 if TYPE_CHECKING:
@@ -40,7 +41,9 @@ class Calls:
             "random": self._scans.random,
             "key": self._key,
             "rows": self._node.rebuild.serve,
-        }
+            "repair": self._node.anti_entropy.repair,
+            "repair-progress": self._node.anti_entropy.tell_progress,
+        } | ExchangeCalls(self._node).table()
 
     def _key(self, call: Call) -> None:
         """What this node holds of a key, for RESPKV KEY."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from respkv.repair.confirmation import Confirmation
 from respkv.repair.handoff import Handoff
 from respkv.server import turns
 from respkv.server.admission import Admission
+from respkv.server.anti_entropy import AntiEntropy
 from respkv.server.calls import Calls
 from respkv.server.cluster import ClusterState
 from respkv.server.dispatch import Dispatcher
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
     from respkv.commands.table import Command
     from respkv.config.cluster_value import ClusterValue
     from respkv.config.settings import Settings
-    from respkv.coordinator.operations import Call
     from respkv.ids import NodeId
     from respkv.membership.members import MemberAddress
     from respkv.placement.ring import Ring
@@ -99,7 +99,11 @@ class Node:
             me, generation=wall_ms, seeds=seeds, options=membership_options(settings), rng=random.Random(rng.random()), now=now
         )
         self.coordinator = Coordinator(me=me, actor=actor, store=store, clock=clock, turn=turn, hints=hints, parking=self.parking)
-        self.operations = Operations(self.coordinator, serve=self._serve, internal_error=self._internal_error)
+        self.operations = Operations(
+            self.coordinator,
+            serve=lambda call: self.dispatcher.serve(call),  # noqa: PLW0108 - the dispatcher comes later
+            internal_error=lambda error: self.dispatcher.internal_error(error),  # noqa: PLW0108
+        )
         self.replica = Replica(store=store, turn=turn, hints=hints, parking=self.parking, clock=clock)
         self.handoff = Handoff(
             turn=turn, store=store, hints=hints, parking=self.parking, is_replica=lambda partition: self.replica.holds[partition]
@@ -143,6 +147,8 @@ class Node:
         self.flush = Flush(self)
         self.pulse = Pulse(self)
         self.rebuild = Rebuild(self)
+        self.anti_entropy = AntiEntropy(self)
+        self._background = (self.flush, self.rows, self.pulse, self.rebuild, self.anti_entropy)
         self.calls = Calls(self)
         self.dispatcher.calls |= self.calls.table()
         self.peers = Peers(
@@ -206,7 +212,7 @@ class Node:
 
     # --- a turn
 
-    def turn(self, now: float, wall_ms: int, arrivals: Iterable[turns.Arrival]) -> turns.Departures:
+    def turn(self, now: float, wall_ms: int, arrivals: Sequence[turns.Arrival]) -> turns.Departures:
         """Take what arrived, decide, and say what has to happen."""
         turn, out = self._turn, self._out
         turn.now, turn.wall_ms = now, wall_ms
@@ -230,6 +236,7 @@ class Node:
             else:
                 self._other_arrival(kind, arrival)
         self._timers(now)
+        self.anti_entropy.follow(is_idle=not arrivals)
         self._seal()
         self.replica.flush_acks()
         return self._depart()
@@ -290,11 +297,9 @@ class Node:
             self._watch_clock(now)
         self.handoff.tick()
         self.expiry.tick()
-        self.flush.tick()
         self.topology.look()
-        self.rows.tick()
-        self.pulse.tick()
-        self.rebuild.tick()
+        for machine in self._background:
+            machine.tick()
 
     def _depart(self) -> turns.Departures:
         turn, out, dispatcher = self._turn, self._out, self.dispatcher
@@ -401,7 +406,7 @@ class Node:
 
     def _next_wake(self) -> float:
         wake = min(self.membership.next_due, self.expiry.due)
-        for machine in (self.coordinator, self.operations, self.handoff, self.rebuild, self.rows, self.pulse, self.flush):
+        for machine in (self.coordinator, self.operations, self.handoff, *self._background):
             due = machine.next_due()
             if due is not None and due < wake:
                 wake = due
@@ -482,11 +487,5 @@ class Node:
         self._scans[token] = then
         self._out.scans.append((token, partition, first_hash, limit))
 
-    def _serve(self, call: Call) -> None:
-        self.dispatcher.serve(call)
-
     def _run_transaction(self, client: Client, queued: list[tuple[Command, list[bytes]]]) -> list[Any]:
         return self.dispatcher.run_transaction(client, queued)
-
-    def _internal_error(self, error: Exception) -> None:
-        self.dispatcher.internal_error(error)

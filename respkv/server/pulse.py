@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from respkv.commands import published
 from respkv.commands.table import COMMANDS
+from respkv.repair.pace import Foreground
 from respkv.versions.records import HEADER_BYTES, holds_value
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ SURVEY_KEYS_MAX = 20_000
 class Pulse:
     """The beat of a node."""
 
-    __slots__ = ("_calls", "_node", "_surveyed_bytes", "_surveyed_keys", "_surveyed_partition", "busy_s", "due")
+    __slots__ = ("_calls", "_node", "_surveyed_bytes", "_surveyed_keys", "_surveyed_partition", "busy_s", "due", "foreground")
 
     def __init__(self, node: Node) -> None:
         """The first beat is due at once."""
@@ -34,6 +35,8 @@ class Pulse:
         self.due = node.context.turn.now
         self.busy_s = 0.0
         """How long the turns took that answered clients: added up by the shell, which alone has a clock."""
+        counted = node.coordinator.statistics
+        self.foreground = Foreground(counted.read_latencies, counted.write_latencies)
         self._calls: dict[str, int] = {}
         self._surveyed_partition = 0
         self._surveyed_keys = 0
@@ -58,6 +61,7 @@ class Pulse:
         node.membership.publish(published.KEYS, sum(node.store.live))
         node.membership.publish(published.BYTES, self.data_bytes())
         node.membership.publish(published.HINTS, published.encode_hints({owner: len(rows) for owner, rows in node.hints.rows.items()}))
+        node.membership.publish(published.REFUSED, published.encode_hints(node.hints.refused))
 
     def data_bytes(self) -> int:
         """What the keys and values of this node take: their number times the mean size of those that were looked at of late."""
@@ -85,7 +89,11 @@ class Pulse:
         """A node whose own turns come late must not take others for slow."""
         node = self._node
         lag_ms = node.context.facts.get("loop_lag_ms", 0)
-        node.coordinator.speculation_allowed = lag_ms < node.settings.loop_lag_threshold
+        is_late = lag_ms >= node.settings.loop_lag_threshold
+        node.coordinator.speculation_allowed = not is_late
+        self.foreground.beat(
+            loop_is_late=is_late, is_working=node.anti_entropy.is_working() or node.rebuild.needed or bool(node.hints.rows)
+        )
         if 0 < node.settings.latency_monitor_threshold <= lag_ms:
             node.context.slow_events.record("loop-lag", unix_s=node.context.turn.wall_ms // 1000, milliseconds=lag_ms)
 

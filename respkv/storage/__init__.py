@@ -1,6 +1,8 @@
 """What a node holds, in memory and on disk.
 
-`store`         the records in memory: shards, what is not yet in tables, what is being written to them. Pure.
+`store`         the records in memory: shards, and what is not yet in tables. Pure.
+`freeze`        the part of memory that is being written to the tables. Pure.
+`hash_trees`    what two nodes compare instead of their records; kept current by every write. Pure.
 `parking`       requests whose keys are not in memory, in their order, until the tables have told. Pure.
 `log`           the commit log: append, sync, rotate, drop.
 `log_format`    the bytes of its segments, records and mark. Pure.

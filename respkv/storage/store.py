@@ -9,9 +9,11 @@ Rule 3: one dictionary a partition keeps each resize, copy and drop far below a 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Sequence
 
 from respkv.placement.slots import key_slot, partition_shift
+from respkv.storage.freeze import Freeze, Row
+from respkv.storage.hash_trees import HashTrees
 from respkv.versions.records import (
     ABSENT,
     SIBLINGS,
@@ -27,62 +29,10 @@ from respkv.versions.records import (
 )
 from respkv.versions.vectors import merge, raised
 
-Row = tuple[int, bytes, bytes | None]
-"""(partition, key, record; None: delete)."""
-
-BATCH_ROWS = 500
 ABSENT_KEYS_MAX = 1 << 16
 """So many keys are remembered not to exist; `maxmemory` may leave less room."""
 #: What a key costs beside its own bytes and those of its record: two object headers and a share of the dictionary.
 ENTRY_OVERHEAD_BYTES = 33 + 33 + 100
-
-
-class Freeze:
-    """The part of memory that goes to the tables while the next part fills."""
-
-    __slots__ = ("_extra", "_keys", "_pinned", "_store", "number")
-
-    def __init__(self, store: Store, *, keys: list[bytes], pinned: list[set[bytes]], extra: list[Row], number: int) -> None:
-        """`keys` may name a key more than once; `extra` are rows that are not records of keys, such as hint rows."""
-        self._store = store
-        self._keys = keys
-        self._pinned = pinned
-        self._extra = extra
-        self.number = number
-
-    def holds(self, partition: int, key: bytes) -> bool:
-        """Whether the way of a key to the tables is not confirmed yet. Known while memory is bounded."""
-        return key in self._pinned[partition]
-
-    def names(self, key: bytes) -> bool:
-        """Whether a key is among those that go to the tables."""
-        return key in self._keys
-
-    def pin(self) -> None:
-        """Memory becomes bounded while this is on its way: its keys may not be dropped."""
-        for key in self._keys:
-            partition = self._store.partition(key)
-            self._pinned[partition].add(key)
-            self._store.shards[partition].setdefault(key, ABSENT)
-
-    def batches(self) -> Iterator[list[Row]]:
-        """Rows in lists of at most `BATCH_ROWS`.
-
-        Each row is what memory holds at that moment: it may be newer than the freeze, never older. What FLUSHALL took is deleted.
-        """
-        for start in range(0, len(self._extra), BATCH_ROWS):
-            yield self._extra[start : start + BATCH_ROWS]
-        store, keys = self._store, self._keys
-        seen: set[bytes] = set()
-        for start in range(0, len(keys), BATCH_ROWS):
-            fresh = [key for key in dict.fromkeys(keys[start : start + BATCH_ROWS]) if key not in seen]
-            seen.update(fresh)
-            batch: list[Row] = []
-            for key in fresh:
-                partition = key_slot(key) >> store.shift
-                record = store.shards[partition].get(key)
-                batch.append((partition, key, record if record and record >= store.floor else None))
-            yield batch
 
 
 class Store:
@@ -108,6 +58,7 @@ class Store:
         "resident",
         "shards",
         "shift",
+        "trees",
         "used_bytes",
         "volatile",
     )
@@ -120,6 +71,7 @@ class Store:
         """Keys that were written since the last freeze, some of them more than once: a list costs half of what a set does."""
         self.changed: dict[bytes, bytes] = {}
         """Keys that were written since the hash trees last looked, and the identity of the record that these know of each."""
+        self.trees = HashTrees(ring_size=ring_size)
         self.pinned: list[set[bytes]] = [set() for _ in range(ring_size)]
         """The same by partition, while memory is bounded: what may not be dropped."""
         self.live: list[int] = [0] * ring_size
@@ -173,7 +125,7 @@ class Store:
             shard[key] = record
             self.dirty.append(key)
             if key not in self.changed:
-                self.changed[key] = identity(old) if old else ABSENT
+                self.changed[key] = identity(old) if old and old >= self.floor else ABSENT
             if self.bounded:
                 self.pinned[partition].add(key)
                 self.used_bytes += len(record) - (len(old) if old is not None else -len(key) - ENTRY_OVERHEAD_BYTES)
@@ -198,8 +150,7 @@ class Store:
         old = shard.get(key)
         shard[key] = record
         self._note(partition, key)
-        if key not in self.changed:
-            self.changed[key] = identity(old) if old else ABSENT
+        self._mark_changed(key, old or ABSENT)
         self._recount(partition, key, old or ABSENT, record)
         if self.bounded:
             self.used_bytes += len(record) - (len(old) if old is not None else -len(key) - ENTRY_OVERHEAD_BYTES)
@@ -248,6 +199,10 @@ class Store:
         if self.bounded:
             self.pinned[partition].add(key)
 
+    def _mark_changed(self, key: bytes, old: bytes) -> None:
+        if key not in self.changed:
+            self.changed[key] = identity(old) if old and old >= self.floor else ABSENT
+
     def _recount(self, partition: int, key: bytes, old: bytes, new: bytes) -> None:
         self.live[partition] += holds_value(new) - (old >= self.floor and holds_value(old))
         if (old and old[16] == SIBLINGS) or (new and new[16] == SIBLINGS):
@@ -293,12 +248,14 @@ class Store:
         shard = self.shards[partition]
         held = shard.get(key)
         if held is not None:
+            # The log has it as well: it is among what changed since the trees began.
             merged = merge(held, record)
             if merged != held:
                 shard[key] = merged
                 self._recount(partition, key, held, merged)
                 self.used_bytes += len(merged) - len(held)
             return
+        self.trees.toggle(partition, key, identity(record))
         if memory_bytes_max and self.used_bytes > memory_bytes_max:
             self.resident = False
             self.live[partition] += holds_value(record)
@@ -336,11 +293,13 @@ class Store:
             if partition == self.counting:
                 continue
             shard, pinned, frozen = self.shards[partition], self.pinned[partition], self.frozen
-            volatile = self.volatile[partition]
+            volatile, changed = self.volatile[partition], self.changed
             for key in [
                 key for key in shard if key not in pinned and key not in keep and (frozen is None or not frozen.holds(partition, key))
             ]:
                 record = shard.pop(key)
+                if key in changed:
+                    self.trees.replace(partition, key, changed.pop(key), identity(record) if record >= self.floor else ABSENT)
                 self.used_bytes -= len(key) + len(record) + ENTRY_OVERHEAD_BYTES
                 self.removals[partition] += 1
                 dropped += 1
@@ -363,6 +322,8 @@ class Store:
                 self._absent.append((partition, key))
                 continue
             del shard[key]
+            if key in self.changed:
+                self.trees.replace(partition, key, self.changed.pop(key), ABSENT)
             self.used_bytes -= len(key) + ENTRY_OVERHEAD_BYTES
             self.removals[partition] += 1
 
@@ -392,6 +353,7 @@ class Store:
         old = shard.get(key)
         if old is None and self.resident:
             return
+        self._mark_changed(key, old or ABSENT)
         if old:
             self.losses += 1
             self._recount(partition, key, old, ABSENT)
@@ -453,11 +415,14 @@ class Store:
         self.live = [0] * count
         self.conflicted = [0] * count
         if highest >= floor:
+            self.trees.spoil(range(count))
             return False
         self._graveyard.extend(self.shards)
         self.shards = [{} for _ in range(count)]
         self.volatile = [set() for _ in range(count)]
         self.used_bytes = 0
+        self.changed = {}
+        self.trees.clear()
         self.resident = True
         return True
 
@@ -474,6 +439,7 @@ class Store:
             self.used_bytes -= sum(gone)
         self._graveyard.append(shard)
         self.shards[partition] = kept
+        self.trees.spoil((partition,))
         self.live[partition] = sum(map(holds_value, kept.values())) + sum(key not in kept for key in elsewhere)
         self.conflicted[partition] = sum(record[16:17] == b"\x03" and siblings_count(record) > 1 for record in kept.values())
         self.volatile[partition].intersection_update(kept)

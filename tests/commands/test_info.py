@@ -36,7 +36,7 @@ def test_what_dashboards_read_is_there() -> None:
 
 def test_sections() -> None:
     client = World(1).client()
-    ours = ["Respkv", "Quorum", "Hints", "Ring"]
+    ours = ["Respkv", "Quorum", "Hints", "Repair", "Ring"]
     default = ["Server", "Clients", "Memory", "Persistence", "Stats", "Replication", "CPU", "Modules", "Errorstats", "Cluster", "Keyspace"]
     assert titles(client) == titles(client, "default") == default + ours
     everything = [*default[:8], "Commandstats", "Errorstats", "Latencystats", "Cluster", "Keyspace", *ours]

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from respkv.storage import store as storage
-from respkv.storage.store import BATCH_ROWS, ENTRY_OVERHEAD_BYTES, Row, Store
+from respkv.storage.freeze import BATCH_ROWS, Row
+from respkv.storage.store import ENTRY_OVERHEAD_BYTES, Store
 from respkv.versions import records
 from respkv.versions.records import ABSENT, pack_stamp
 

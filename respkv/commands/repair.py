@@ -1,0 +1,106 @@
+"""RESPKV REPAIR: compare replicas now, and see how far that is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from respkv.commands.respkv_commands import members_by_id
+from respkv.commands.table import command
+from respkv.coordinator.operations import Ask
+from respkv.errors import ClientError, SyntaxProblemError
+from respkv.resp.numbers import parse_integer
+from respkv.resp.writer import bulk
+
+if TYPE_CHECKING:
+    from respkv.commands.context import Context, Request
+    from respkv.coordinator.operations import Steps
+    from respkv.ids import NodeId
+
+_FLAGS = "admin loading stale"
+
+
+class Progress(msgspec.Struct):
+    """How far a node is with what it was asked for."""
+
+    pairs: int = 0
+    pairs_done: int = 0
+    partitions_compared: int = 0
+    partitions_differing: int = 0
+    partitions_done: int = 0
+    """Of those that differ."""
+    keys_compared: int = 0
+    keys_repaired: int = 0
+    bytes: int = 0
+    failures: list[str] = []
+
+
+class RepairRequest(msgspec.Struct, array_like=True):
+    """What is to be compared: everything, one partition, the pairs of one node, or both."""
+
+    partition: int | None = None
+    node: str | None = None
+
+
+class Told(msgspec.Struct):
+    """What the command answers, as JSON: the sum of all nodes, and whether that was all."""
+
+    is_done: bool
+    total: Progress
+    unreached: list[str]
+    """Nodes that did not answer."""
+
+
+@command("RESPKV|REPAIR", arity=-2, flags=_FLAGS, group="cluster", complexity="O(N) where N is the number of nodes")
+def respkv_repair(request: Request) -> Steps:
+    """Begins to compare replicas, or tells how far that is; returns the progress as JSON."""
+    context, words = request.context, request.args[2:]
+    nodes = sorted(node for node in members_by_id(context) if node == context.me or context.membership.usable(node))
+    if [word.upper() for word in words] == [b"STATUS"]:
+        answers = yield Ask(nodes, "repair-progress")
+    else:
+        wanted = _wanted(context, words)
+        answers = yield Ask(nodes, "repair", msgspec.msgpack.encode(wanted))
+    return bulk(msgspec.json.encode(_told(answers)))
+
+
+def _wanted(context: Context, words: list[bytes]) -> RepairRequest:
+    if len(words) % 2:
+        raise SyntaxProblemError
+    wanted = RepairRequest()
+    for name, word in zip(words[::2], words[1::2], strict=True):
+        match name.upper():
+            case b"PARTITION":
+                wanted.partition = parse_integer(word)
+                if not 0 <= wanted.partition < context.ring.size:
+                    raise ClientError(f"there are the partitions 0 to {context.ring.size - 1}")
+            case b"NODE":
+                wanted.node = _node(context, word.decode("utf-8", "replace").lower())
+            case _:
+                raise SyntaxProblemError
+    return wanted
+
+
+def _node(context: Context, name: str) -> NodeId:
+    """The node whose id is, or begins with, this; or that has this address."""
+    found = [
+        node
+        for node, view in members_by_id(context).items()
+        if (name and node.startswith(name)) or f"{view.address.host}:{view.address.port}" == name
+    ]
+    if len(found) != 1:
+        raise ClientError("no node, or more than one, has this id or address; RESPKV STATUS shows them")
+    return found[0]
+
+
+def _told(answers: dict[NodeId, bytes | None]) -> Told:
+    total, unreached = Progress(), []
+    for node, answer in answers.items():
+        if answer is None or answer.startswith(b"-"):
+            unreached.append(node)
+            continue
+        progress = msgspec.msgpack.decode(answer, type=Progress)
+        for name in Progress.__struct_fields__:
+            setattr(total, name, getattr(total, name) + getattr(progress, name))
+    return Told(total.pairs_done >= total.pairs, total, unreached)

@@ -1,0 +1,448 @@
+"""Compare this node with a co-replica, and bring both to the same state: what `repair.exchange` decides, step by step. Pure.
+
+Rule 1: a step is small. It reads some leaves of one partition, or settles a few hundred keys; then other work has its turn,
+and the exchange rests as its pace demands. A call takes many such steps, so that few have to be waited for.
+Rule 2: who lacks data itself takes no part, and nobody who has another ring.
+Rule 3: what the other side answered is in its log; what this side merges is in the log of the same turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+
+from respkv.coordinator.operations import Ask, Call, Steps, Until
+from respkv.repair.exchange import (
+    PIECE_BYTES_MAX,
+    PIECE_KEYS_MAX,
+    YOUNG_MS,
+    Difference,
+    Entry,
+    Listing,
+    Met,
+    RootsRequest,
+    check_pairs,
+    differences,
+    differing,
+    digest,
+    entry_of,
+    item_of,
+    listing_of,
+    pack_hashes,
+    still_differs,
+    unpack_hashes,
+)
+from respkv.repair.pace import Pace
+from respkv.server.turns import LOG_WRITES
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from respkv.ids import NodeId
+    from respkv.server.node import Node
+    from respkv.server.rows import Rows
+
+    Part = Generator[Any, Any, Any]
+
+ANSWER_S = 5.0
+LOAD_S = 30.0
+"""A disk that takes longer to give a few hundred records is in trouble."""
+SERVED_S = 2.0
+"""Who asked nothing for so long has ended, or died."""
+PARTITIONS_PER_CALL = 16
+LEAVES_PER_CALL = 256
+KEYS_PER_LISTING_MAX = 1000
+CHANGES_PER_STEP = 500
+YOUNG_KEPT_MAX = 20_000
+COST_OF_A_KEY = 16
+"""In bytes: what is read and compared takes time, too."""
+_encode = msgspec.msgpack.Encoder().encode
+T = TypeVar("T")
+Spot = tuple[int, int]
+"""(partition, leaf)."""
+
+
+class ExchangeFailedError(Exception):
+    """The other side did not answer, or would not."""
+
+
+class PeerBusyError(ExchangeFailedError):
+    """The other side is comparing itself with somebody else."""
+
+
+def _never() -> bool:
+    return False
+
+
+def packed_roots(node: Node, partitions: Sequence[int]) -> bytes:
+    """The roots of some partitions."""
+    roots = node.store.trees.roots
+    return pack_hashes(roots[partition] for partition in partitions)
+
+
+def shared_with(node: Node, peer: NodeId, partition: int | None) -> list[int]:
+    """The partitions that this node and another one are both primaries of, or of these the one that is asked for."""
+    table = node.coordinator.table
+    assert table is not None
+    wanted = range(len(table.holds)) if partition is None else (partition,)
+    return [number for number in wanted if 0 <= number < len(table.holds) and table.holds[number] and peer in table.primaries(number)]
+
+
+class Exchange:
+    """One comparison, on the side of the node that began it."""
+
+    __slots__ = (
+        "_found",
+        "_node",
+        "_pace",
+        "_worked_since",
+        "_young",
+        "bytes_total",
+        "keys_compared",
+        "keys_given",
+        "keys_taken",
+        "only",
+        "partitions_compared",
+        "partitions_count",
+        "partitions_done",
+        "peer",
+    )
+
+    def __init__(self, node: Node, peer: NodeId, *, partition: int | None = None) -> None:
+        """Of all partitions that both hold, or of one."""
+        self._node = node
+        self.only = partition
+        settings = node.settings
+        self._pace = Pace(rate_min=float(settings.handoff_rate_min), rate_max=float(settings.handoff_rate_max))
+        self._found: list[Difference] = []
+        self._young: list[Difference] = []
+        """What may be on its way: see `_settle_young`."""
+        self._worked_since = 0.0
+        self.peer = peer
+        self.partitions_compared = 0
+        """By their roots."""
+        self.partitions_count = 0
+        """Those of them that differ."""
+        self.partitions_done = 0
+        self.keys_compared = 0
+        self.keys_given = 0
+        """Records that the other side lacked."""
+        self.keys_taken = 0
+        """Records that this side lacked."""
+        self.bytes_total = 0
+
+    def steps(self) -> Steps:
+        """All of it. Raises `ExchangeFailedError`."""
+        yield from self._follow_changes()
+        partitions = shared_with(self._node, self.peer, self.only)
+        self.partitions_compared = len(partitions)
+        mine = packed_roots(self._node, partitions)
+        node = self._node
+        n = node.coordinator.quorum.n
+        request = RootsRequest(node.cluster.ring.epoch, n, digest(mine), self.only)
+        answer = yield from self._call("tree-roots", request)
+        theirs = msgspec.msgpack.decode(answer, type=bytes)
+        if not theirs:
+            return b""
+        found = [partitions[number] for number in differing(unpack_hashes(mine), unpack_hashes(theirs))]
+        self.partitions_count = len(found)
+        for start in range(0, len(found), PARTITIONS_PER_CALL):
+            yield from self._compare(found[start : start + PARTITIONS_PER_CALL])
+        yield from self._settle()
+        yield from self._settle_young()
+        return b""
+
+    def tell_end(self) -> Steps:
+        """Let the other side know that it ended well."""
+        yield from self._call("tree-done", self.only is None)
+        return b""
+
+    def _follow_changes(self) -> Part:
+        store = self._node.store
+        while not store.trees.take_in(store, CHANGES_PER_STEP):
+            yield Until(_never, self._node.context.turn.now)
+
+    def _call(self, name: str, argument: object) -> Part:
+        """One call of the other side; its answer."""
+        packed = _encode(argument)
+        self._worked_since = self._node.context.turn.now
+        answers = yield Ask([self.peer], name, packed, timeout_s=ANSWER_S)
+        answer: bytes | None = answers[self.peer]
+        if answer is None:
+            raise ExchangeFailedError("no answer")
+        if answer.startswith(b"-BUSY"):
+            raise PeerBusyError("the other one is busy")
+        if answer.startswith(b"-"):
+            raise ExchangeFailedError(answer.decode("utf-8", "replace").strip())
+        self.bytes_total += len(packed) + len(answer)
+        return answer
+
+    def _rest(self, size: int) -> Part:
+        """Let other work have its turn, and rest as long as the pace demands. The other side's delay tells of its own clients."""
+        node = self._node
+        now = node.context.turn.now
+        took_s = now - self._worked_since
+        is_strained = node.pulse.foreground.is_strained or took_s > node.settings.handoff_latency_target / 1000
+        yield Until(_never, now + self._pace.pause_s(size, took_s=took_s, is_strained=is_strained))
+
+    def _compare(self, partitions: Sequence[int]) -> Part:
+        """Leaves, then keys, of partitions that differ."""
+        answer = yield from self._call("tree-leaves", list(partitions))
+        told = msgspec.msgpack.decode(answer, type=list[bytes])
+        if len(told) != len(partitions):
+            raise ExchangeFailedError("leaves of other partitions")
+        yield from self._rest(len(answer))
+        trees = self._node.store.trees
+        spots: list[Spot] = []
+        for partition, theirs in zip(partitions, told, strict=True):
+            leaves = differing(trees.leaves(partition), unpack_hashes(theirs))
+            if leaves and leaves[-1] >> trees.leaf_bits:
+                raise ExchangeFailedError("more leaves than there are")
+            spots += [(partition, leaf) for leaf in leaves]
+        while spots:
+            spots = yield from self._compare_keys(spots)
+        self.partitions_done += len(partitions)
+
+    def _compare_keys(self, spots: list[Spot]) -> Part:
+        """The keys of some leaves; returns the leaves that are left."""
+        answer = yield from self._call("tree-keys", spots[:LEAVES_PER_CALL])
+        listings = msgspec.msgpack.decode(answer, type=list[Listing])
+        if not 0 < len(listings) <= len(spots):
+            raise ExchangeFailedError("keys of other leaves")
+        compared, clock = 0, self._node.clock.last
+        before = spots[0][0]
+        for (partition, leaf), listing in zip(spots, listings, strict=False):
+            if partition != before:
+                before = partition
+                yield Until(_never, self._node.context.turn.now)
+            rows = yield from _read_leaf(self._node, partition, leaf)
+            compared += max(len(rows), len(listing.keys))
+            for found in differences(rows, listing):
+                if not found.is_young(clock):
+                    self._found.append(found)
+                elif len(self._young) < YOUNG_KEPT_MAX:
+                    self._young.append(found)
+        self.keys_compared += compared
+        yield from self._rest(len(answer) + compared * COST_OF_A_KEY)
+        if len(self._found) >= PIECE_KEYS_MAX:
+            yield from self._settle()
+        return spots[len(listings) :]
+
+    def _settle_young(self) -> Part:
+        """Look once more at what differed and had just been written: what still does was not on its way."""
+        if self._young:
+            yield Until(_never, self._node.context.turn.now + YOUNG_MS / 1000)
+            self._found, self._young = self._young, []
+            yield from self._settle()
+
+    def _settle(self) -> Part:
+        """Give and take the records of the keys that were found to differ."""
+        while self._found:
+            found = self._found[:PIECE_KEYS_MAX]
+            keys = [each.key for each in found]
+            used, entries = yield from _when_loaded(self._node, keys, partial(self._entries, found))
+            del self._found[:used]
+            while entries:
+                entries = yield from self._meet(entries)
+
+    def _entries(self, found: list[Difference]) -> tuple[int, list[Entry]]:
+        """What to send of some of these keys, and of how many."""
+        entries: list[Entry] = []
+        size = used = 0
+        for difference in found:
+            if size >= PIECE_BYTES_MAX:
+                break
+            used += 1
+            entry = entry_of(difference, self._node.store.get(difference.key))
+            if entry is not None:
+                entries.append(entry)
+                size += len(entry.key) + len(entry.record)
+        return used, entries
+
+    def _meet(self, entries: list[Entry]) -> Part:
+        """Settle some entries; returns those that are left."""
+        answer = yield from self._call("tree-meet", entries)
+        met = msgspec.msgpack.decode(answer, type=Met)
+        check_pairs(met.pairs)
+        if not 0 < met.settled <= len(entries):
+            raise ExchangeFailedError("settles what it was not sent")
+        self.keys_given += met.taken
+        self.keys_taken += len(met.pairs) >> 1
+        if met.pairs:
+            self._found += yield from _when_loaded(self._node, met.pairs[::2], partial(self._take, met.pairs))
+        yield from self._rest(len(answer) + sum(len(entry.record) for entry in entries[: met.settled]))
+        return entries[met.settled :]
+
+    def _take(self, pairs: list[bytes]) -> list[Difference]:
+        """Merge what the other side told. Returns what is to be settled once more."""
+        node = self._node
+        left = []
+        for key, record in zip(pairs[::2], pairs[1::2], strict=True):
+            node.store.merge(node.store.partition(key), key, record)
+            difference = still_differs(key, node.store.get(key), record)
+            if difference is not None:
+                left.append(difference)
+        node.context.turn.log.append((LOG_WRITES, _encode(pairs)))
+        return left
+
+
+# --- the other end
+
+
+class ExchangeCalls:
+    """Answers what another node asks that compares itself with this one."""
+
+    __slots__ = ("_node", "_served", "_served_at")
+
+    def __init__(self, node: Node) -> None:
+        """`node` is whose trees and records are told."""
+        self._node = node
+        self._served: NodeId | None = None
+        self._served_at = 0.0
+        """Who asked last, and when."""
+
+    def _is_busy(self, source: NodeId) -> bool:
+        """Whether this node compares itself with another one: what that one brings need not be brought twice."""
+        node = self._node
+        now = node.context.turn.now
+        if node.anti_entropy.is_working() or (self._served not in {None, source} and now - self._served_at < SERVED_S):
+            return True
+        self._served, self._served_at = source, now
+        return False
+
+    def table(self) -> dict[str, Callable[[Call], None]]:
+        """The handlers by the names of the calls."""
+        return {
+            "tree-roots": self._roots,
+            "tree-leaves": self._leaves,
+            "tree-keys": self._keys,
+            "tree-meet": self._meet,
+            "tree-done": self._done,
+        }
+
+    def _roots(self, call: Call) -> None:
+        request = msgspec.msgpack.decode(call.argument, type=RootsRequest)
+        node = self._node
+        if node.topology.rebuilding or node.replica.writes_disabled or node.store.trees.spoilt:
+            call.answer(b"-ERR it lacks data, or room, or reads its data for its hash trees\r\n")
+        elif (request.epoch, request.n) != (node.cluster.ring.epoch, node.coordinator.quorum.n):
+            call.answer(b"-ERR another ring, or another replication-factor\r\n")
+        elif self._is_busy(call.source):
+            call.answer(b"-BUSY\r\n")
+        else:
+            node.operations.start(self._tell_roots(call, request), on_done=lambda _: None)
+
+    def _tell_roots(self, call: Call, request: RootsRequest) -> Steps:
+        node = self._node
+        while not node.store.trees.take_in(node.store, CHANGES_PER_STEP):
+            yield Until(_never, node.context.turn.now)
+        roots = packed_roots(node, shared_with(node, call.source, request.partition))
+        call.answer(_encode(b"" if digest(roots) == request.digest else roots))
+        return b""
+
+    def _leaves(self, call: Call) -> None:
+        self._served_at = self._node.context.turn.now
+        partitions = msgspec.msgpack.decode(call.argument, type=list[int])
+        trees, count = self._node.store.trees, len(self._node.store.shards)
+        if len(partitions) > PARTITIONS_PER_CALL or not all(0 <= partition < count for partition in partitions):
+            call.answer(b"-ERR there are no such partitions\r\n")
+            return
+        call.answer(_encode([pack_hashes(trees.leaves(partition)) for partition in partitions]))
+
+    def _keys(self, call: Call) -> None:
+        self._served_at = self._node.context.turn.now
+        spots = msgspec.msgpack.decode(call.argument, type=list[Spot])
+        node = self._node
+        partitions, leaves = len(node.store.shards), 1 << node.store.trees.leaf_bits
+        if not spots or not all(0 <= partition < partitions and 0 <= leaf < leaves for partition, leaf in spots):
+            call.answer(b"-ERR there are no such leaves\r\n")
+            return
+        node.operations.start(self._tell_keys(call, spots[:LEAVES_PER_CALL]), on_done=lambda _: None)
+
+    def _tell_keys(self, call: Call, spots: list[Spot]) -> Steps:
+        told: list[Listing] = []
+        size = keys_count = 0
+        before = spots[0][0]
+        for partition, leaf in spots:
+            if partition != before:
+                before = partition
+                yield Until(_never, self._node.context.turn.now)
+            rows = yield from _read_leaf(self._node, partition, leaf)
+            listing = listing_of(rows)
+            told.append(listing)
+            keys_count += len(rows)
+            size += len(listing.marks) + sum(map(len, listing.keys))
+            if size >= PIECE_BYTES_MAX or keys_count >= KEYS_PER_LISTING_MAX:
+                break
+        call.answer(_encode(told))
+        return b""
+
+    def _meet(self, call: Call) -> None:
+        self._served_at = self._node.context.turn.now
+        entries = msgspec.msgpack.decode(call.argument, type=list[Entry])
+        check_pairs([word for entry in entries if entry.record for word in (entry.key, entry.record)])
+        node = self._node
+        if node.topology.rebuilding or node.replica.writes_disabled:
+            call.answer(b"-ERR it lacks data, or room\r\n")
+            return
+        node.parking.when_loaded([entry.key for entry in entries], lambda: self._settle(call, entries))
+
+    def _done(self, call: Call) -> None:
+        """The other side says that all went well."""
+        self._served = None
+        if msgspec.msgpack.decode(call.argument, type=bool):
+            self._node.anti_entropy.completed_with(call.source)
+        call.answer(b"+OK\r\n")
+
+    def _settle(self, call: Call, entries: list[Entry]) -> None:
+        node = self._node
+        store, holds, turn = node.store, node.replica.holds, node.context.turn
+        pairs: list[bytes] = []
+        taken: list[bytes] = []
+        size = settled = 0
+        for key, record, expected in map(msgspec.structs.astuple, entries):
+            if size >= PIECE_BYTES_MAX:
+                break
+            settled += 1
+            partition = store.partition(key)
+            before = item_of(key, store.get(key))
+            if before.hash != expected or not holds[partition]:
+                continue
+            if record:
+                store.merge(partition, key, record)
+            after = store.get(key)
+            if item_of(key, after).hash != before.hash:
+                taken += (key, record)
+            if after and item_of(key, after).hash != item_of(key, record).hash:
+                pairs += (key, after)
+                size += len(key) + len(after)
+        if taken:
+            turn.log.append((LOG_WRITES, _encode(taken)))
+        node.anti_entropy.statistics.keys_repaired_total += len(taken) >> 1
+        node.anti_entropy.statistics.keys_given_total += len(pairs) >> 1
+        answer = _encode(Met(pairs, settled, len(taken) >> 1))
+        turn.when_logged(lambda: call.answer(answer))
+
+
+# --- waiting for what the tables hold
+
+
+def _when_loaded(node: Node, keys: Sequence[bytes], action: Callable[[], T]) -> Generator[Until, bool, T]:
+    """Run an action once these keys are in memory; its result."""
+    found: list[T] = []
+    node.parking.when_loaded(keys, lambda: found.append(action()))
+    if not found and not (yield Until(lambda: bool(found), node.context.turn.now + LOAD_S)):
+        raise ExchangeFailedError("the disk is too slow")
+    return found[0]
+
+
+def _read_leaf(node: Node, partition: int, leaf: int) -> Generator[Until, bool, Rows]:
+    """The rows of a leaf."""
+    found: list[Rows] = []
+    node.anti_entropy.leaves.read(partition, leaf, leaf + 1, lambda rows, _is_judged: found.append(rows))
+    if not found and not (yield Until(lambda: bool(found), node.context.turn.now + LOAD_S)):
+        raise ExchangeFailedError("the disk is too slow")
+    return found[0]

@@ -1,0 +1,190 @@
+"""Replicas that differ and nobody knows: hints were dropped, nobody reads. They meet again."""
+
+from __future__ import annotations
+
+import json
+
+from respkv.server.node import Node
+from respkv.simulation.copies import check_replicas, held_record
+from respkv.versions import records, vectors
+from tests.simulation.scene import Scene
+
+NO_HINTS = {"max-hints-size": "1", "speculative-retry": "0", "sloppy-quorum": "no"}
+PADDING = "." * 40
+OFF = {"anti-entropy-interval": "0"}
+
+
+def both_ways(one: int, other: int) -> list[tuple[int, int]]:
+    return [(one, other), (other, one)]
+
+
+def differ(scene: Scene, count: int = 40) -> None:
+    """Node 2 misses writes, overwrites and deletions, and no hint row tells of them."""
+    for number in range(count):
+        assert scene.ask(0, f"SET k{number} old{PADDING}") == [b"OK"]
+    scene.run(1.0)
+    scene.cut(*both_ways(0, 2), *both_ways(1, 2))
+    scene.run(8.0)
+    for number in range(0, count, 2):
+        assert scene.ask(0, f"SET k{number} new{PADDING}") == [b"OK"]
+    for number in range(0, count, 5):
+        assert scene.ask(1, f"DEL k{number}") == [1]
+    for number in range(count, count + 5):
+        assert scene.ask(1, f"SET k{number} fresh") == [b"OK"]
+    scene.run(2.0)
+    assert check_replicas(scene.world) != []
+
+
+def mend(scene: Scene) -> None:
+    scene.mend(*both_ways(0, 2), *both_ways(1, 2))
+    scene.wait_for_rest()
+
+
+def lose(node: Node, *keys: str) -> None:
+    """A node loses its copy of keys, and nobody hears of it."""
+    for key in keys:
+        node.store.forget(node.store.partition(key.encode()), key.encode())
+
+
+def repaired(scene: Scene) -> list[int]:
+    return [node.anti_entropy.statistics.keys_repaired_total for _, node in scene.world.nodes()]
+
+
+def test_a_replica_that_missed_writes_without_hints_is_brought_up_as_soon_as_it_is_back() -> None:
+    scene = Scene(nodes=3, directives={**NO_HINTS, "anti-entropy-interval": "600"})
+    differ(scene)
+    assert scene.node(0).anti_entropy.figures()["pairs_marked"] == 1
+    mend(scene)
+    scene.run(4.0)
+    assert check_replicas(scene.world) == []
+    assert sum(repaired(scene)) > 0
+    scene.run(6.0)
+    assert scene.node(0).anti_entropy.figures()["pairs_marked"] == 0
+
+
+def test_a_replica_that_hints_bring_up_gives_and_takes_nothing() -> None:
+    scene = Scene(nodes=3, directives={"sloppy-quorum": "no", "anti-entropy-interval": "5"})
+    differ(scene)
+    mend(scene)
+    scene.run(12.0)
+    assert check_replicas(scene.world) == []
+    assert repaired(scene) == [0, 0, 0]
+    assert sum(node.anti_entropy.statistics.exchanges_total for _, node in scene.world.nodes()) > 0
+
+
+def test_one_key_that_differs_is_found_within_one_interval() -> None:
+    scene = Scene(nodes=3, directives={"anti-entropy-interval": "10"})
+    for number in range(60):
+        assert scene.ask(0, f"SET k{number} v") == [b"OK"]
+    scene.run(3.0)
+    before = [node.anti_entropy.statistics.keys_compared_total for _, node in scene.world.nodes()]
+    lose(scene.node(1), "k7")
+    scene.run(12.0)
+    assert check_replicas(scene.world) == []
+    assert held_record(scene.process(1), b"k7")
+    compared = [node.anti_entropy.statistics.keys_compared_total for _, node in scene.world.nodes()]
+    assert sum(compared) - sum(before) <= 4
+
+
+def test_nothing_is_compared_by_itself_where_the_interval_is_zero_but_on_request() -> None:
+    scene = Scene(nodes=5, directives={**OFF, "sloppy-quorum": "no"})
+    for number in range(60):
+        assert scene.ask(0, f"SET k{number} v") == [b"OK"]
+    scene.run(3.0)
+    for process, node in scene.world.nodes():
+        lose(node, *(f"k{number}" for number in range(60) if number % 5 == process.index))
+    scene.run(30.0)
+    assert check_replicas(scene.world) != []
+    (told,) = scene.ask(3, "RESPKV REPAIR")
+    assert isinstance(told, bytes)
+    assert not json.loads(told)["is_done"]
+    scene.run(10.0)
+    (told,) = scene.ask(3, "RESPKV REPAIR STATUS")
+    assert isinstance(told, bytes)
+    found = json.loads(told)
+    assert found["is_done"]
+    assert found["unreached"] == []
+    assert found["total"]["failures"] == []
+    assert found["total"]["pairs"] == found["total"]["pairs_done"] > 0
+    assert found["total"]["keys_repaired"] == sum(repaired(scene)) > 0
+    assert check_replicas(scene.world) == []
+
+
+def test_a_partition_or_a_node_is_compared_alone() -> None:
+    scene = Scene(nodes=3, directives=OFF)
+    for number in range(30):
+        assert scene.ask(0, f"SET k{number} v") == [b"OK"]
+    scene.run(3.0)
+    lose(scene.node(2), "k1", "k2", "k3")
+    partition = scene.node(0).store.partition(b"k2")
+    scene.ask(0, f"RESPKV REPAIR PARTITION {partition}")
+    scene.run(3.0)
+    assert [bool(held_record(scene.process(2), key)) for key in (b"k1", b"k2", b"k3")].count(True) >= 1
+    assert held_record(scene.process(2), b"k2")
+    scene.ask(0, f"RESPKV REPAIR NODE {scene.process(0).me[:8]}")
+    scene.run(3.0)
+    assert check_replicas(scene.world) == []
+    assert b"no node" in str(scene.ask(0, "RESPKV REPAIR NODE nobody")[0]).encode()
+
+
+def test_records_that_only_tables_hold_are_compared_and_repaired() -> None:
+    scene = Scene(nodes=3, directives={**NO_HINTS, "anti-entropy-interval": "5", "maxmemory": "2000"}, memtable_bytes=1 << 12)
+    differ(scene, 120)
+    for _, node in scene.world.nodes():
+        assert not node.store.resident
+    mend(scene)
+    scene.run(8.0)
+    assert check_replicas(scene.world) == []
+    assert [node.store.trees.corrected_total for _, node in scene.world.nodes()] == [0, 0, 0]
+
+
+def test_the_trees_are_right_after_a_restart() -> None:
+    scene = Scene(nodes=3, directives={"anti-entropy-interval": "600", "maxmemory": "2000"}, memtable_bytes=1 << 12)
+    for number in range(100):
+        assert scene.ask(0, f"SET k{number} {'v' * 20}") == [b"OK"]
+    for number in range(0, 100, 3):
+        scene.ask(1, f"DEL k{number}")
+    for index in range(3):
+        scene.process(index).kill()
+    for index in range(3):
+        scene.process(index).restart()
+    scene.wait_for_rest()
+    scene.run(5.0)
+    assert repaired(scene) == [0, 0, 0]
+    assert sum(node.anti_entropy.statistics.partitions_differing_total for _, node in scene.world.nodes()) == 0
+    assert [node.store.trees.corrected_total for _, node in scene.world.nodes()] == [0, 0, 0]
+
+
+def test_writes_on_their_way_are_no_differences() -> None:
+    scene = Scene(nodes=3, directives={**OFF, "sloppy-quorum": "no"}, delay_s=(0.001, 0.02))
+    writers = [scene.send(index, *(f"SET hot{number % 7} {number}" for number in range(400))) for index in range(3)]
+    for _ in range(4):
+        scene.ask(0, "RESPKV REPAIR")
+        scene.run(0.5)
+    scene.wait_for_rest()
+    assert all(reply == b"OK" for writer in writers for reply in scene.replies(writer))
+    assert check_replicas(scene.world) == []
+    assert repaired(scene) == [0, 0, 0]
+
+
+def test_siblings_of_both_sides_are_kept() -> None:
+    scene = Scene(nodes=3, directives={**NO_HINTS, "anti-entropy-interval": "5"})
+    node = scene.node(0)
+    assert scene.ask(0, "SET k v") == [b"OK"]
+    scene.run(1.0)
+    merge_siblings(scene, 0, b"mine")
+    merge_siblings(scene, 2, b"other")
+    scene.run(8.0)
+    assert check_replicas(scene.world) == []
+    record = node.store.get(b"k")
+    assert b"mine" in record
+    assert b"other" in record
+
+
+def merge_siblings(scene: Scene, index: int, value: bytes) -> None:
+    node = scene.node(index)
+    new = records.string(value, stamp=node.clock.next(), actor=node.coordinator.actor)
+    held = node.store.get(b"k")
+    node.store.merge(
+        node.store.partition(b"k"), b"k", vectors.successor(held, held, new) if value == b"mine" else vectors.successor(b"", b"", new)
+    )
