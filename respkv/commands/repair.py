@@ -12,6 +12,7 @@ from respkv.coordinator.operations import Ask
 from respkv.errors import ClientError, SyntaxProblemError
 from respkv.resp.numbers import parse_integer
 from respkv.resp.writer import bulk
+from respkv.transport import border
 
 if TYPE_CHECKING:
     from respkv.commands.context import Context, Request
@@ -36,6 +37,9 @@ class Progress(msgspec.Struct):
     failures: list[str] = []
 
 
+_decode_progress = border.reader(Progress)
+
+
 class RepairRequest(msgspec.Struct, array_like=True):
     """What is to be compared: everything, one partition, the pairs of one node, or both."""
 
@@ -58,10 +62,10 @@ def respkv_repair(request: Request) -> Steps:
     context, words = request.context, request.args[2:]
     nodes = sorted(node for node in members_by_id(context) if node == context.me or context.membership.usable(node))
     if [word.upper() for word in words] == [b"STATUS"]:
-        answers = yield Ask(nodes, "repair-progress")
+        answers = yield Ask(nodes, "repair-progress", decode=_decode_progress)
     else:
         wanted = _wanted(context, words)
-        answers = yield Ask(nodes, "repair", msgspec.msgpack.encode(wanted))
+        answers = yield Ask(nodes, "repair", msgspec.msgpack.encode(wanted), decode=_decode_progress)
     return bulk(msgspec.json.encode(_told(answers)))
 
 
@@ -94,13 +98,12 @@ def _node(context: Context, name: str) -> NodeId:
     return found[0]
 
 
-def _told(answers: dict[NodeId, bytes | None]) -> Told:
+def _told(answers: dict[NodeId, Progress | bytes | None]) -> Told:
     total, unreached = Progress(), []
-    for node, answer in answers.items():
-        if answer is None or answer.startswith(b"-"):
+    for node, progress in answers.items():
+        if not isinstance(progress, Progress):
             unreached.append(node)
             continue
-        progress = msgspec.msgpack.decode(answer, type=Progress)
         for name in Progress.__struct_fields__:
             setattr(total, name, getattr(total, name) + getattr(progress, name))
     return Told(total.pairs_done >= total.pairs, total, unreached)

@@ -23,8 +23,9 @@ from dataclasses import dataclass
 import msgspec
 from xxhash import xxh64_intdigest
 
+from respkv.errors import PeerProtocolError
 from respkv.storage.hash_trees import item_hash
-from respkv.versions.records import ABSENT, SIBLINGS, is_well_formed, newest_stamp_of
+from respkv.versions.records import ABSENT, SIBLINGS, newest_stamp_of
 
 PIECE_BYTES_MAX = 128 * 1024
 """Of keys or records in one message; a single record may be longer."""
@@ -109,10 +110,10 @@ def pack_hashes(hashes: Iterable[int]) -> bytes:
 
 
 def unpack_hashes(data: bytes) -> tuple[int, ...]:
-    """The hashes of such bytes. Raises `msgspec.ValidationError` for others."""
+    """The hashes of such bytes. Raises PeerProtocolError for others."""
     if len(data) % 8:
         msg = "hashes of odd length"
-        raise msgspec.ValidationError(msg)
+        raise PeerProtocolError(msg)
     return struct.unpack(f"<{len(data) // 8}Q", data)
 
 
@@ -127,7 +128,7 @@ def differing(mine: Sequence[int], theirs: Sequence[int]) -> list[int]:
         return [number for number, found in enumerate(mine or theirs) if found]
     if len(mine) != len(theirs):
         msg = f"{len(theirs)} hashes instead of {len(mine)}"
-        raise msgspec.ValidationError(msg)
+        raise PeerProtocolError(msg)
     return [number for number, (left, right) in enumerate(zip(mine, theirs, strict=True)) if left != right]
 
 
@@ -156,7 +157,7 @@ def items_of(listing: Listing) -> Iterator[Item]:
     """The keys of a leaf, as they were told."""
     if len(listing.marks) != MARK_BYTES * len(listing.keys):
         msg = "a listing whose keys and hashes do not match"
-        raise msgspec.ValidationError(msg)
+        raise PeerProtocolError(msg)
     for key, (stamp, found) in zip(listing.keys, _MARK.iter_unpack(listing.marks), strict=True):
         yield Item(key, stamp, found)
 
@@ -195,10 +196,3 @@ def still_differs(key: bytes, record: bytes, told: bytes) -> Difference | None:
     if mine.hash == theirs.hash:
         return None
     return Difference(key, mine.hash, theirs.hash, theirs.stamp, max(mine.stamp, theirs.stamp))
-
-
-def check_pairs(pairs: Sequence[bytes]) -> None:
-    """Raise `msgspec.ValidationError` unless this is [key, record, ...]."""
-    if len(pairs) % 2 or not all(map(is_well_formed, pairs[1::2])):
-        msg = "what was to be records is none"
-        raise msgspec.ValidationError(msg)

@@ -19,8 +19,10 @@ import msgspec
 from respkv.commands import published
 from respkv.commands.repair import Progress, RepairRequest
 from respkv.coordinator.operations import Steps, Until
+from respkv.errors import PeerProtocolError
 from respkv.server.exchanges import Exchange, ExchangeFailedError, PeerBusyError, shared_with
 from respkv.server.leaves import LeafReader
+from respkv.transport import border
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -42,6 +44,7 @@ CHANGES_PER_TURN = 500
 ROWS_PER_STEP = 500
 READ_S = 30.0
 _encode = msgspec.msgpack.Encoder().encode
+_decode_request = border.reader(RepairRequest)
 
 
 @dataclass(slots=True)
@@ -241,7 +244,7 @@ class AntiEntropy:
         except PeerBusyError:
             self._postpone(exchange)
             return b""
-        except (ExchangeFailedError, msgspec.MsgspecError) as error:
+        except (ExchangeFailedError, PeerProtocolError) as error:
             failure = str(error)
         self._exchange = None
         self._count(exchange)
@@ -325,7 +328,7 @@ class AntiEntropy:
 
     def repair(self, call: Call) -> None:
         """The call "repair": begin to compare this node with its co-replicas now. The answer tells how far it is."""
-        request = msgspec.msgpack.decode(call.argument, type=RepairRequest)
+        request = _decode_request(call.argument)
         node = self._node
         if self._progress.pairs_done >= self._progress.pairs:
             self._progress = Progress()

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from respkv.coordinator.operations import Ask, Call, Steps, Until
+from respkv.coordinator.operations import Ask, Call, Steps, Until, is_error
+from respkv.coordinator.replica import check_pairs
 from respkv.repair.exchange import (
     PIECE_BYTES_MAX,
     PIECE_KEYS_MAX,
@@ -24,7 +25,6 @@ from respkv.repair.exchange import (
     Listing,
     Met,
     RootsRequest,
-    check_pairs,
     differences,
     differing,
     digest,
@@ -37,6 +37,7 @@ from respkv.repair.exchange import (
 )
 from respkv.repair.pace import Pace
 from respkv.server.turns import LOG_WRITES
+from respkv.transport import border
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 
     Part = Generator[Any, Any, Any]
 
+BUSY = b"-BUSY it compares itself with another node\r\n"
 ANSWER_S = 5.0
 LOAD_S = 30.0
 """A disk that takes longer to give a few hundred records is in trouble."""
@@ -60,6 +62,15 @@ YOUNG_KEPT_MAX = 20_000
 COST_OF_A_KEY = 16
 """In bytes: what is read and compared takes time, too."""
 _encode = msgspec.msgpack.Encoder().encode
+_decode_roots = border.reader(bytes)
+_decode_leaves = border.reader(list[bytes])
+_decode_listings = border.reader(list[Listing])
+_decode_met = border.reader(Met)
+_decode_roots_request = border.reader(RootsRequest)
+_decode_partitions = border.reader(list[int])
+_decode_spots = border.reader(list[tuple[int, int]])
+_decode_entries = border.reader(list[Entry])
+_decode_is_whole = border.reader(bool)
 T = TypeVar("T")
 Spot = tuple[int, int]
 """(partition, leaf)."""
@@ -95,6 +106,7 @@ class Exchange:
     """One comparison, on the side of the node that began it."""
 
     __slots__ = (
+        "_answer_bytes",
         "_found",
         "_node",
         "_pace",
@@ -121,6 +133,7 @@ class Exchange:
         self._young: list[Difference] = []
         """What may be on its way: see `_settle_young`."""
         self._worked_since = 0.0
+        self._answer_bytes = 0
         self.peer = peer
         self.partitions_compared = 0
         """By their roots."""
@@ -143,8 +156,7 @@ class Exchange:
         node = self._node
         n = node.coordinator.quorum.n
         request = RootsRequest(node.cluster.ring.epoch, n, digest(mine), self.only)
-        answer = yield from self._call("tree-roots", request)
-        theirs = msgspec.msgpack.decode(answer, type=bytes)
+        theirs = yield from self._call("tree-roots", request, _decode_roots)
         if not theirs:
             return b""
         found = [partitions[number] for number in differing(unpack_hashes(mine), unpack_hashes(theirs))]
@@ -157,7 +169,7 @@ class Exchange:
 
     def tell_end(self) -> Steps:
         """Let the other side know that it ended well."""
-        yield from self._call("tree-done", self.only is None)
+        yield from self._call("tree-done", self.only is None, bytes)
         return b""
 
     def _follow_changes(self) -> Part:
@@ -165,19 +177,23 @@ class Exchange:
         while not store.trees.take_in(store, CHANGES_PER_STEP):
             yield Until(_never, self._node.context.turn.now)
 
-    def _call(self, name: str, argument: object) -> Part:
+    def _call(self, name: str, argument: object, decode: Callable[[bytes], object]) -> Part:
         """One call of the other side; its answer."""
         packed = _encode(argument)
         self._worked_since = self._node.context.turn.now
-        answers = yield Ask([self.peer], name, packed, timeout_s=ANSWER_S)
-        answer: bytes | None = answers[self.peer]
+        self._answer_bytes = 0
+
+        def measured(answer: bytes) -> object:
+            self._answer_bytes = len(answer)
+            return decode(answer)
+
+        answers = yield Ask([self.peer], name, packed, timeout_s=ANSWER_S, decode=measured)
+        answer = answers[self.peer]
         if answer is None:
             raise ExchangeFailedError("no answer")
-        if answer.startswith(b"-BUSY"):
-            raise PeerBusyError("the other one is busy")
-        if answer.startswith(b"-"):
-            raise ExchangeFailedError(answer.decode("utf-8", "replace").strip())
-        self.bytes_total += len(packed) + len(answer)
+        if is_error(answer):
+            raise PeerBusyError("busy") if answer == BUSY else ExchangeFailedError(answer.decode("utf-8", "replace").strip())
+        self.bytes_total += len(packed) + self._answer_bytes
         return answer
 
     def _rest(self, size: int) -> Part:
@@ -190,11 +206,10 @@ class Exchange:
 
     def _compare(self, partitions: Sequence[int]) -> Part:
         """Leaves, then keys, of partitions that differ."""
-        answer = yield from self._call("tree-leaves", list(partitions))
-        told = msgspec.msgpack.decode(answer, type=list[bytes])
+        told: list[bytes] = yield from self._call("tree-leaves", list(partitions), _decode_leaves)
         if len(told) != len(partitions):
             raise ExchangeFailedError("leaves of other partitions")
-        yield from self._rest(len(answer))
+        yield from self._rest(self._answer_bytes)
         trees = self._node.store.trees
         spots: list[Spot] = []
         for partition, theirs in zip(partitions, told, strict=True):
@@ -208,8 +223,7 @@ class Exchange:
 
     def _compare_keys(self, spots: list[Spot]) -> Part:
         """The keys of some leaves; returns the leaves that are left."""
-        answer = yield from self._call("tree-keys", spots[:LEAVES_PER_CALL])
-        listings = msgspec.msgpack.decode(answer, type=list[Listing])
+        listings: list[Listing] = yield from self._call("tree-keys", spots[:LEAVES_PER_CALL], _decode_listings)
         if not 0 < len(listings) <= len(spots):
             raise ExchangeFailedError("keys of other leaves")
         compared, clock = 0, self._node.clock.last
@@ -226,7 +240,7 @@ class Exchange:
                 elif len(self._young) < YOUNG_KEPT_MAX:
                     self._young.append(found)
         self.keys_compared += compared
-        yield from self._rest(len(answer) + compared * COST_OF_A_KEY)
+        yield from self._rest(self._answer_bytes + compared * COST_OF_A_KEY)
         if len(self._found) >= PIECE_KEYS_MAX:
             yield from self._settle()
         return spots[len(listings) :]
@@ -264,16 +278,15 @@ class Exchange:
 
     def _meet(self, entries: list[Entry]) -> Part:
         """Settle some entries; returns those that are left."""
-        answer = yield from self._call("tree-meet", entries)
-        met = msgspec.msgpack.decode(answer, type=Met)
-        check_pairs(met.pairs)
+        met: Met = yield from self._call("tree-meet", entries, _decode_met)
+        check_pairs(met.pairs, wall_ms=self._node.context.turn.wall_ms)
         if not 0 < met.settled <= len(entries):
             raise ExchangeFailedError("settles what it was not sent")
         self.keys_given += met.taken
         self.keys_taken += len(met.pairs) >> 1
         if met.pairs:
             self._found += yield from _when_loaded(self._node, met.pairs[::2], partial(self._take, met.pairs))
-        yield from self._rest(len(answer) + sum(len(entry.record) for entry in entries[: met.settled]))
+        yield from self._rest(self._answer_bytes + sum(len(entry.record) for entry in entries[: met.settled]))
         return entries[met.settled :]
 
     def _take(self, pairs: list[bytes]) -> list[Difference]:
@@ -324,14 +337,14 @@ class ExchangeCalls:
         }
 
     def _roots(self, call: Call) -> None:
-        request = msgspec.msgpack.decode(call.argument, type=RootsRequest)
+        request = _decode_roots_request(call.argument)
         node = self._node
         if node.topology.rebuilding or node.replica.writes_disabled or node.store.trees.spoilt:
             call.answer(b"-ERR it lacks data, or room, or reads its data for its hash trees\r\n")
         elif (request.epoch, request.n) != (node.cluster.ring.epoch, node.coordinator.quorum.n):
             call.answer(b"-ERR another ring, or another replication-factor\r\n")
         elif self._is_busy(call.source):
-            call.answer(b"-BUSY\r\n")
+            call.answer(BUSY)
         else:
             node.operations.start(self._tell_roots(call, request), on_done=lambda _: None)
 
@@ -345,7 +358,7 @@ class ExchangeCalls:
 
     def _leaves(self, call: Call) -> None:
         self._served_at = self._node.context.turn.now
-        partitions = msgspec.msgpack.decode(call.argument, type=list[int])
+        partitions = _decode_partitions(call.argument)
         trees, count = self._node.store.trees, len(self._node.store.shards)
         if len(partitions) > PARTITIONS_PER_CALL or not all(0 <= partition < count for partition in partitions):
             call.answer(b"-ERR there are no such partitions\r\n")
@@ -354,7 +367,7 @@ class ExchangeCalls:
 
     def _keys(self, call: Call) -> None:
         self._served_at = self._node.context.turn.now
-        spots = msgspec.msgpack.decode(call.argument, type=list[Spot])
+        spots = _decode_spots(call.argument)
         node = self._node
         partitions, leaves = len(node.store.shards), 1 << node.store.trees.leaf_bits
         if not spots or not all(0 <= partition < partitions and 0 <= leaf < leaves for partition, leaf in spots):
@@ -382,9 +395,10 @@ class ExchangeCalls:
 
     def _meet(self, call: Call) -> None:
         self._served_at = self._node.context.turn.now
-        entries = msgspec.msgpack.decode(call.argument, type=list[Entry])
-        check_pairs([word for entry in entries if entry.record for word in (entry.key, entry.record)])
+        entries = _decode_entries(call.argument)
         node = self._node
+        told = [word for entry in entries if entry.record for word in (entry.key, entry.record)]
+        check_pairs(told, wall_ms=node.context.turn.wall_ms)
         if node.topology.rebuilding or node.replica.writes_disabled:
             call.answer(b"-ERR it lacks data, or room\r\n")
             return
@@ -393,7 +407,7 @@ class ExchangeCalls:
     def _done(self, call: Call) -> None:
         """The other side says that all went well."""
         self._served = None
-        if msgspec.msgpack.decode(call.argument, type=bool):
+        if _decode_is_whole(call.argument):
             self._node.anti_entropy.completed_with(call.source)
         call.answer(b"+OK\r\n")
 

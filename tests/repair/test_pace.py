@@ -27,13 +27,11 @@ def test_the_rate_grows_while_clients_do_not_notice_and_falls_no_lower_than_the_
 def test_clients_that_wait_longer_than_usual_are_noticed() -> None:
     histogram = LatencyHistogram()
     foreground = Foreground(histogram, LatencyHistogram())
-    for _ in range(10):
-        beat(foreground, histogram, 4000)
-        assert not foreground.is_strained
-    beat(foreground, histogram, 10_000)
-    assert foreground.is_strained
-    beat(foreground, histogram, 4000)
-    assert not foreground.is_strained
+    strained = []
+    for microseconds in (4000,) * 10 + (10_000, 4000):
+        beat(foreground, histogram, microseconds)
+        strained.append(foreground.is_strained)
+    assert strained == [False] * 10 + [True, False]
     assert 4000 <= foreground.usual_us < 5000
 
 
@@ -51,10 +49,10 @@ def test_few_requests_say_nothing_but_a_late_loop_does() -> None:
     foreground = Foreground(histogram)
     beat(foreground, histogram, 4000)
     beat(foreground, histogram, 900_000, count=REQUESTS_MIN - 1)
+    strained = [foreground.is_strained]
     assert foreground.recent_us == 0
-    assert not foreground.is_strained
     beat(foreground, histogram, 4000, count=0, late=True)
-    assert foreground.is_strained
+    assert [*strained, foreground.is_strained] == [False, True]
 
 
 def test_a_percentile_since_a_moment() -> None:

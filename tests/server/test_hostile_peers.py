@@ -127,6 +127,7 @@ COMMANDS = [
     "CONFIG SET speculative-retry 4{n}",
     "FLUSHALL",
     "INFO",
+    "RESPKV REPAIR",
 ]
 
 
@@ -157,7 +158,7 @@ class ListeningWorld(World):
         super().__init__(count)
 
     def deliver(self, source: str, target: str, frame: bytes) -> None:
-        self.results += [body for kind, _, body in frames.sections(frame) if kind == frames.RESULT]
+        self.results += [body for kind, sequence, body in frames.sections(frame) if (kind, sequence) == (frames.RESULT, ASKED)]
         super().deliver(source, target, frame)
 
 
@@ -233,6 +234,7 @@ def test_a_value_of_the_far_future_is_not_adopted() -> None:
     assert node.clock.last >> 16 <= world.wall_ms
 
 
+ASKED = 99
 CALLS = {
     "a hash below nothing": ("scan", [[[0, -1]], 10, None, -1]),
     "partitions that are none": ("count", [-1, 5000]),
@@ -242,6 +244,13 @@ CALLS = {
     "a command of nothing": ("command", [2, None, []]),
     "a command that is not passed on": ("command", [2, None, [b"SHUTDOWN"]]),
     "a value that is none": ("value", 5),
+    "roots of nothing": ("tree-roots", [1]),
+    "leaves of partitions nowhere": ("tree-leaves", [0, 5000]),
+    "leaves of too many partitions": ("tree-leaves", [0] * 5000),
+    "keys of a leaf nowhere": ("tree-keys", [[0, -1]]),
+    "keys of no leaf": ("tree-keys", []),
+    "a record that is none, to be settled": ("tree-meet", [["k", "no record", 0]]),
+    "a repair of nothing": ("repair", ["all"]),
 }
 
 
@@ -249,7 +258,7 @@ CALLS = {
 def test_a_malformed_call_is_answered_with_an_error(name: str, argument: object) -> None:
     world = ListeningWorld(3)
     process = world.processes[0]
-    assert not feed(world, frames.REQUEST, msgspec.msgpack.encode([name.encode(), msgspec.msgpack.encode(argument)]), sequence=99)
+    assert not feed(world, frames.REQUEST, msgspec.msgpack.encode([name.encode(), msgspec.msgpack.encode(argument)]), sequence=ASKED)
     world.settle()
     assert [answer[:4] for answer in world.results] == [b"-ERR"]
     assert process.node.statistics.internal_errors_total == 0
