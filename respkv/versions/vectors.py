@@ -22,6 +22,7 @@ Rule 3: what has the meaning of a plain record is stored as one: equal copies ar
 from __future__ import annotations
 
 import struct
+from base64 import b64decode, urlsafe_b64encode
 from typing import NamedTuple
 
 from respkv.errors import ClientError
@@ -170,18 +171,26 @@ def raised(record: bytes, floor: bytes) -> bytes:
 
 
 def context_of(record: bytes) -> bytes:
-    """What a client may hand back to say what it has seen: opaque to it, and never empty."""
-    return _CONTEXT_WORD + without_values(record)
+    """What a client may hand back to say what it has seen: opaque to it, never empty, and of letters that a shell leaves alone."""
+    return urlsafe_b64encode(_CONTEXT_WORD + without_values(record))
 
 
 def seen_by(context: bytes) -> bytes:
     """The record behind a context of a client. Raises ClientError for bytes that `context_of` did not make."""
-    record = context[1:]
-    header = len(record) == VERSION_BYTES + 2 and record[16:] == b"\0\0"
-    if context[:1] != _CONTEXT_WORD or (record and not header and not _is_vector(record)):
+    word, record = _decoded(context)
+    is_version = len(record) == VERSION_BYTES + 2 and record[16:] == b"\0\0"
+    if word != _CONTEXT_WORD or (record and not is_version and not _is_vector(record)):
         msg = "invalid context: give back what RESPKV SIBLINGS answered, byte for byte"
         raise ClientError(msg)
     return record
+
+
+def _decoded(context: bytes) -> tuple[bytes, bytes]:
+    try:
+        data = b64decode(context, altchars=b"-_", validate=True)
+    except ValueError:
+        return b"", b""
+    return data[:1], data[1:]
 
 
 def _is_vector(record: bytes) -> bool:

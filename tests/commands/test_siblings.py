@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from base64 import urlsafe_b64encode
 from collections import Counter
 
 import pytest
@@ -111,7 +112,7 @@ def test_resolve_replaces_exactly_what_its_context_has_seen(world: World) -> Non
 def test_a_context_that_was_made_up_is_refused(world: World) -> None:
     client = world.connect(0)
     assert client.ask("RESPKV RESOLVE k nonsense v").startswith(b"-ERR invalid context")
-    later = b"\x01" + b"\xff" * 16 + b"\0\0"
+    later = urlsafe_b64encode(b"\x01" + b"\xff" * 16 + b"\0\0")
     assert client.ask([b"RESPKV", b"RESOLVE", b"k", later, b"v"]).startswith(b"-ERR invalid context")
     assert client.ask("GET k") == b"$-1\r\n"
 
