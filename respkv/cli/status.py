@@ -20,6 +20,15 @@ EXIT_SOME_DOWN = 1
 STYLES = {"up": "green", "suspect": "yellow", "down": "bold red"}
 
 
+class Resize(msgspec.Struct, frozen=True, rename={"old_n": "from", "new_n": "to"}):
+    """A change of replication-factor on its way."""
+
+    old_n: int
+    new_n: int
+    stage: str
+    done: str
+
+
 class Cluster(msgspec.Struct, frozen=True):
     """What holds for all nodes."""
 
@@ -31,6 +40,7 @@ class Cluster(msgspec.Struct, frozen=True):
     agreed: str
     short_ratio: float = 0.0
     """The part of the ring of which a primary is away."""
+    resize: Resize | None = None
 
 
 class Node(msgspec.Struct, frozen=True):
@@ -50,6 +60,8 @@ class Node(msgspec.Struct, frozen=True):
     uptime_s: float | None = None
     zone: str | None = None
     rebuilding: bool | int | None = None
+    resize: str = ""
+    """How far it is with a change of replication-factor: a percentage, or "done"."""
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -126,4 +138,23 @@ def warnings(status: Status) -> list[RenderableType]:
     if rebuilding:
         names = ", ".join(rebuilding)
         lines.append(Text(f"[WARN] {names} lost data and copies it from co-replicas; it does not vote until then", style="yellow"))
+    if status.cluster.resize is not None:
+        lines.append(Text(resize_line(status, status.cluster.resize), style="yellow"))
     return lines
+
+
+def resize_line(status: Status, resize: Resize) -> str:
+    """How far a change of replication-factor is, and who holds it up."""
+    doing = {
+        "preparing": "copies go to where the new N wants them; reads ask the old one",
+        "switched": "reads ask the new one",
+        "dropping": "copies that are no longer wanted are dropped",
+    }
+    waited_for = [f"{node.name} {how_far(node)}" for node in status.nodes if node.resize != "done"]
+    line = f"[INFO] N changes from {resize.old_n} to {resize.new_n}, done by {resize.done} nodes: {doing.get(resize.stage, resize.stage)}"
+    return f"{line} (waiting for {', '.join(waited_for)})" if waited_for else line
+
+
+def how_far(node: Node) -> str:
+    """How far a node is with a change of replication-factor, or why it is not."""
+    return f"{node.resize or 0}%" if node.state == "up" else node.state

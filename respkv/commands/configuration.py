@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from respkv.commands.context import NodeStatistics
 from respkv.commands.help_text import help_reply
-from respkv.commands.partition_walk import Walk
 from respkv.commands.table import COMMANDS, CommandStatistics, command
 from respkv.config import changes
 from respkv.config.rewrite import rewrite
@@ -71,22 +70,10 @@ def _may_set_protected(request: Request) -> bool:
 
 
 def _carry_out(context: Context, staged: Staged) -> Steps:
-    if _changes_replicas(context, staged):
-        counted = yield from Walk(context).counts(range(context.ring.size))
-        if any(count for count, _ in counted.values()):
-            reason = "the ring holds data, and its replicas would not be where reads look for them"
-            raise changes.refusal("replication-factor", reason)
     reply = yield from context.change(staged)
     if reply == OK:
         context.facts.setdefault(OVERRIDDEN, set()).update(staged.cluster, staged.node)
     return reply
-
-
-def _changes_replicas(context: Context, staged: Staged) -> bool:
-    """Whether another number of nodes would keep each key."""
-    wanted = staged.cluster.get("replication-factor")
-    members = len(context.ring.members)
-    return wanted is not None and min(int(wanted), members) != min(context.settings.replication_factor, members)
 
 
 @command("CONFIG|REWRITE", arity=2, flags=_ADMIN, group="server", since="2.8.0", complexity="O(1)")

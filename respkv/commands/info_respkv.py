@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from respkv.commands.published import ID_DIGITS, hints_outstanding
+from respkv.commands.published import ID_DIGITS, hints_outstanding, resize_told
 from respkv.membership.members import MemberState
 
 if TYPE_CHECKING:
@@ -84,7 +84,8 @@ def _quorum(context: Context) -> Fields:
         "sloppy": _yes(sloppy),
         "hinted_handoff": _yes(context.settings.hinted_handoff),
         "overlap": _yes(quorum.r + quorum.w > quorum.n and not sloppy),
-        "changing": int(bool(value.transition)),
+        "changing": int(bool(value.transition or value.resize)),
+        "resize": ",".join(f"{name}={told}" for name, told in (resize_told(context) or {}).items()),
         "reads": counted.reads_total,
         "writes": counted.writes_total,
         "reads_refused": counted.reads_refused_total,

@@ -4,6 +4,7 @@
 `bytes`    what their names and values take, estimated
 `hints`    "ID:COUNT,ID:COUNT,...": for which owners it holds hint rows, by the first digits of their ids
 `refused`  the same of records that got no hint row, since its process began
+`resize`   "CHANGE.STAGE.PERCENT": how far it is with a change of replication-factor; "done" instead of the percentage
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from respkv.membership.members import APPLICATION_TEXT_LEN_MAX
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from respkv.commands.context import Context
+    from respkv.config.replication import Resize
     from respkv.ids import NodeId
     from respkv.membership.gossip import Membership
     from respkv.repair.hints import HintBook
@@ -23,6 +26,8 @@ KEYS = "keys"
 BYTES = "bytes"
 HINTS = "hints"
 REFUSED = "refused"
+RESIZE = "resize"
+DONE = "done"
 ID_DIGITS = 8
 
 
@@ -59,3 +64,34 @@ def hints_outstanding(nodes: Iterable[NodeId], *, me: NodeId, membership: Member
     for owner, rows in hints.rows.items():
         totals[owner[:ID_DIGITS]] = totals.get(owner[:ID_DIGITS], 0) + len(rows)
     return {node: outstanding for node in nodes if (outstanding := totals.get(node[:ID_DIGITS]))}
+
+
+def stage_name(resize: Resize) -> str:
+    """How a change and its stage are called among nodes."""
+    return f"{resize.stamp:x}.{resize.stage}"
+
+
+def stage_of(published: object, resize: Resize) -> tuple[int, bool]:
+    """The stage of a change that a member has come to by what it published, and whether it has done its part; 0: not even the first."""
+    if not isinstance(published, str) or published.count(".") != 2:
+        return 0, False
+    stamp, stage, how_far = published.split(".")
+    if stamp != f"{resize.stamp:x}" or not (stage.isascii() and stage.isdigit()):
+        return 0, False
+    return int(stage), how_far == DONE
+
+
+def resize_told(context: Context) -> dict[str, object] | None:
+    """The change of replication-factor that is on its way, for INFO and status."""
+    resize = context.cluster_value().resize
+    if resize is None:
+        return None
+    members = [member.node for member in context.ring.members]
+    stages = [stage_of(context.membership.application_value(node, RESIZE), resize) for node in members]
+    done = sum(stage > resize.stage or (stage == resize.stage and is_done) for stage, is_done in stages)
+    return {
+        "from": min(resize.old_n, len(members)),
+        "to": min(context.settings.replication_factor, len(members)),
+        "stage": ("preparing", "switched", "dropping")[resize.stage - 1],
+        "done": f"{done}/{len(members)}",
+    }

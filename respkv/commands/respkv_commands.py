@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 
 from respkv.commands.help_text import help_reply
-from respkv.commands.published import BYTES, KEYS, hints_outstanding
+from respkv.commands.published import BYTES, KEYS, RESIZE, hints_outstanding, resize_told
 from respkv.commands.table import KeyPositions, command
 from respkv.config.checks import quorum_problem
 from respkv.config.quorums import Quorums, resolve_quorum
@@ -327,6 +327,7 @@ def respkv_status(request: Request) -> bytes:
         "epoch": ring.epoch,
         "agreed": f"{agreed}/{len(ring.members)}",
         "short_ratio": _short_ratio(context, members),
+        "resize": resize_told(context),
     }
     owned, outstanding = ring.owned_counts(), _outstanding(context)
     zones = {member.node: member.zone for member in ring.members}
@@ -350,6 +351,7 @@ def respkv_status(request: Request) -> bytes:
                 "uptime_s": None if is_away else max(context.turn.wall_ms - member.generation, 0) // 1000,
                 "zone": zones[node],
                 "rebuilding": bool(told.get("rebuilding")),
+                "resize": str(told.get(RESIZE) or "").rpartition(".")[2],
             }
         )
     return bulk(msgspec.json.encode({"cluster": cluster, "nodes": nodes}))

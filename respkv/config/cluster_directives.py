@@ -36,7 +36,8 @@ QUORUM = Group(
             unit="nodes",
             scope=Scope.CLUSTER,
             help="N: how many nodes keep each key. In a cluster of fewer nodes it is the number of nodes. Raise it to survive more "
-            "failures at once; each write then costs one more message and one more copy.",
+            "failures at once; each write then costs one more message and one more copy. A change on a ring that holds data is carried "
+            "out in the background: new replicas are filled before they count, and copies are dropped only when the others have them.",
         ),
         Directive(
             name="read-quorum",

@@ -16,6 +16,7 @@ from respkv.config.changes import apply
 from respkv.config.checks import combination_problem
 from respkv.config.directives import BY_NAME, SHARED
 from respkv.config.quorums import Quorums, resolve_quorums
+from respkv.config.replication import DROPPING, PREPARING, SWITCHED, Replication, Resize, steady
 from respkv.config.settings import Settings
 from respkv.config.values import UnfitArgumentError
 from respkv.errors import OverloadedError, PeerProtocolError
@@ -28,15 +29,16 @@ ENCODED_BYTES_MAX = 65536
 RULES_MAX = 8
 """How many changes of the quorum may be on their way at once."""
 
+N = "replication-factor"
 RULE = (
-    "replication-factor",
+    N,
     "read-quorum",
     "write-quorum",
     "primary-read-quorum",
     "primary-write-quorum",
     "sloppy-quorum",
 )
-"""The directives that decide who has to answer."""
+"""The directives that decide how many have to answer. N itself changes in stages: see `replication`."""
 
 _STAMP_MAX = 2**64 - 1
 _DEFAULTS = {directive.name: Settings().show(directive.name) for directive in SHARED}
@@ -54,6 +56,8 @@ class ClusterValue(msgspec.Struct, frozen=True, array_like=True):
     """Records with a smaller stamp do not exist."""
     transition: tuple[dict[str, str], ...] = ()
     """The rules that live nodes may still follow, oldest first; empty once all have confirmed."""
+    resize: Resize | None = None
+    """The change of N that is on its way."""
 
 
 _encoder = msgspec.msgpack.Encoder(order="deterministic")
@@ -102,21 +106,51 @@ def merge(left: ClusterValue, right: ClusterValue) -> ClusterValue:
     return greater if greater.flush_floor == floor else msgspec.structs.replace(greater, flush_floor=floor)
 
 
-def successor(value: ClusterValue, changed: Mapping[str, str], *, stamp: int, actor: bytes) -> ClusterValue:
-    """The value after CONFIG SET. A change of the quorum begins a transition, which `settled` ends.
+def successor(value: ClusterValue, changed: Mapping[str, str], *, stamp: int, actor: bytes, members: int) -> ClusterValue:
+    """The value after CONFIG SET. A change of the quorum begins a transition, which `settled` ends; one of N a resize.
 
-    Raises `OverloadedError` while too many earlier changes wait for nodes to confirm them.
+    Raises `OverloadedError` while earlier changes that would be in the way are not done.
     """
     assert stamp > value.stamp
     settings = {**value.settings, **changed}
     transition = value.transition
     rule_before = _rule(value.settings)
-    if _rule(settings) != rule_before and rule_before not in transition:
+    # Another N alone asks for nothing here: its own stages see to it that both rules are met.
+    if {**_rule(settings), N: rule_before[N]} != rule_before and rule_before not in transition:
         if len(transition) >= RULES_MAX:
             msg = f"{RULES_MAX} earlier changes of the quorum are not yet confirmed by all live nodes"
             raise OverloadedError(msg)
         transition = (*transition, rule_before)
-    return ClusterValue(stamp, actor, settings, value.flush_floor, transition)
+    resize = _resized(value, settings, stamp=stamp, members=members)
+    return msgspec.structs.replace(value, stamp=stamp, actor=actor, settings=settings, transition=transition, resize=resize)
+
+
+def _resized(value: ClusterValue, settings: Mapping[str, str], *, stamp: int, members: int) -> Resize | None:
+    """The change of N that is on its way once these settings are in force."""
+    before, after = _members_count(value.settings, members), _members_count(settings, members)
+    resize = value.resize
+    if after == before:
+        return resize
+    if resize is None:
+        return Resize(stamp, before, PREPARING)
+    if resize.stage == PREPARING and after == min(resize.old_n, members):
+        # Taken back: nobody reads the new N yet, and all that was written is on enough of the old.
+        return Resize(stamp, before, SWITCHED)
+    msg = f"an earlier change of replication-factor, from {resize.old_n} to {before}, is still being carried out; nothing was done"
+    raise OverloadedError(msg)
+
+
+def next_stage(value: ClusterValue, *, stamp: int, actor: bytes, members: int) -> ClusterValue:
+    """The value once the present stage of its resize is done everywhere."""
+    assert stamp > value.stamp
+    resize = value.resize
+    assert resize is not None
+    following: Resize | None = None
+    if resize.stage == PREPARING:
+        following = msgspec.structs.replace(resize, stage=SWITCHED)
+    elif resize.stage == SWITCHED and _members_count(value.settings, members) < min(resize.old_n, members):
+        following = msgspec.structs.replace(resize, stage=DROPPING)
+    return msgspec.structs.replace(value, stamp=stamp, actor=actor, resize=following)
 
 
 def settled(value: ClusterValue, *, stamp: int, actor: bytes) -> ClusterValue:
@@ -141,11 +175,31 @@ def differences(settings: Settings, value: ClusterValue) -> list[tuple[str, str,
     return [(name, settings.show(name), text) for name, text in shared_settings(value).items() if settings.show(name) != text]
 
 
+def effective_replication(value: ClusterValue, *, members: int) -> Replication:
+    """Who is read, written and counted in a ring of so many members."""
+    new_n, resize = _members_count(value.settings, members), value.resize
+    if resize is None:
+        return steady(_quorums(value, new_n))
+    old_n = min(resize.old_n, members)
+    low, high = min(old_n, new_n), max(old_n, new_n)
+    if resize.stage == DROPPING:
+        return steady(_quorums(value, new_n))._replace(held_n=high)
+    # A number may be meant for the other N.
+    read, core = _quorums(value, old_n if resize.stage == PREPARING else new_n).cut(), _quorums(value, low).cut()
+    quorum = read._replace(w=core.w, pw=core.pw)
+    return Replication(quorum, low, high, _quorums(value, high).cut().w, high)
+
+
 def effective_quorums(value: ClusterValue, *, members: int) -> Quorums:
-    """The quorums in force in a ring of so many members: in a transition the largest of old and new, number by number."""
-    quorums = _resolve(value.settings, members)
+    """The quorums in force in a ring of so many members."""
+    return effective_replication(value, members=members).quorum
+
+
+def _quorums(value: ClusterValue, n: int) -> Quorums:
+    """The quorums of so many replicas: in a transition the largest of old and new, number by number."""
+    quorums = _resolve(value.settings, n)
     for rule in value.transition:
-        quorums = quorums.larger(_resolve(rule, members))
+        quorums = quorums.larger(_resolve(rule, n))
     return quorums
 
 
@@ -157,7 +211,7 @@ def effective_sloppy(value: ClusterValue) -> bool:
 def _rank(value: ClusterValue) -> tuple[int, bytes, bytes]:
     # Two files that disagree make different founding values of one stamp: the bytes decide alike on all nodes.
     # The floor is left out, because merging changes it.
-    return value.stamp, value.actor, _encoder.encode((value.settings, value.transition))
+    return value.stamp, value.actor, _encoder.encode((value.settings, value.transition, value.resize))
 
 
 def _rule(settings: Mapping[str, str]) -> dict[str, str]:
@@ -168,9 +222,14 @@ def _get(settings: Mapping[str, str], name: str) -> str:
     return settings.get(name, _DEFAULTS[name])
 
 
-def _resolve(settings: Mapping[str, str], members: int) -> Quorums:
+def _members_count(settings: Mapping[str, str], members: int) -> int:
+    """N, in a ring of so many members."""
+    return min(int(_get(settings, N)), members)
+
+
+def _resolve(settings: Mapping[str, str], n: int) -> Quorums:
     return resolve_quorums(
-        min(int(_get(settings, "replication-factor")), members),
+        n,
         read=_get(settings, "read-quorum"),
         write=_get(settings, "write-quorum"),
         primary_read=_get(settings, "primary-read-quorum"),
@@ -186,6 +245,8 @@ def _problem(value: ClusterValue) -> str:
         return "actor of the wrong length"
     if len(value.transition) > RULES_MAX:
         return "too many rules in transition"
+    if value.resize is not None and not (value.resize.old_n >= 1 and PREPARING <= value.resize.stage <= DROPPING):
+        return "a change of replication-factor that cannot be"
     for settings in (value.settings, *value.transition):
         reason = _settings_problem(settings)
         if reason:

@@ -21,6 +21,10 @@ class Quorums(NamedTuple):
         """The stricter of both rules, number by number: it overlaps with whatever either of them did."""
         return Quorums(*(max(left, right) for left, right in zip(self, other, strict=True)))
 
+    def cut(self) -> Quorums:
+        """The same where numbers above n mean all."""
+        return Quorums(*(min(number, self.n) for number in self))
+
 
 def resolve_quorum(kind: str, n: int) -> int:
     """How many of `n` replicas `one`, `quorum`, `all` or a number asks for. A number is not cut down to `n`."""

@@ -49,6 +49,7 @@ class WriteBatch:
 
     __slots__ = (
         "acks",
+        "acks_beside",
         "cell",
         "conns",
         "count",
@@ -68,6 +69,7 @@ class WriteBatch:
         "sent_at",
         "sequence",
         "stamp",
+        "stored_w",
         "turn",
         "waiting",
     )
@@ -93,6 +95,9 @@ class WriteBatch:
         """Nodes that were asked and have neither acknowledged nor been given up."""
         self.acks = 0
         self.primary_acks = 0
+        self.acks_beside = 0
+        self.stored_w = route.stored_w if quorum.w >= route.quorum.w else 0
+        """While N changes: acknowledgements of nodes that do not count for W, and how many are needed of all together."""
         self.instant = False
         """Whether this node's own log is all that is needed: the reply is made at once."""
         self.open = True
@@ -109,17 +114,23 @@ class WriteBatch:
 
     def reached(self) -> bool:
         """Whether the quorum is met."""
-        return self.acks >= self.quorum.w and self.primary_acks >= self.quorum.pw and not self.resends
+        return (
+            self.acks >= self.quorum.w
+            and self.primary_acks >= self.quorum.pw
+            and not self.resends
+            and self.acks + self.acks_beside >= self.stored_w
+        )
 
 
 class Division:
     """The share of one unreachable owner in a batch, divided among fallbacks: together they count as one."""
 
-    __slots__ = ("batch", "left")
+    __slots__ = ("batch", "counts", "left")
 
-    def __init__(self, batch: WriteBatch) -> None:
+    def __init__(self, batch: WriteBatch, owner: NodeId) -> None:
         """`left` counts the parts that no fallback has acknowledged yet."""
         self.batch = batch
+        self.counts = owner in batch.route.core_set
         self.left = 0
 
 

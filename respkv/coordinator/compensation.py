@@ -112,7 +112,7 @@ class Compensation:
         owners = [owner for owner in self.owners_behind(batch, node) if owner not in batch.diverted]
         if not owners:
             return bool(self.owners_behind(batch, node))
-        asked = [self._divide(Division(batch), owner, batch.items) for owner in owners]
+        asked = [self._divide(Division(batch, owner), owner, batch.items) for owner in owners]
         return all(asked)
 
     def _divide(self, division: Division, owner: NodeId, pairs: list[bytes]) -> bool:
@@ -162,6 +162,7 @@ class Compensation:
             return
         part = WriteBatch(division.batch.route, _ONE)
         part.parent = division
+        part.stored_w = 0
         part.items = pairs
         part.diverted[owner] = {}
         coordinator.writes.send_part(part, fallback, frames.pack_owners((owner,)) + _encode(pairs))
@@ -171,6 +172,7 @@ class Compensation:
         division.left -= 1
         batch = division.batch
         if division.left == 0:
-            batch.acks += 1
+            batch.acks += division.counts
+            batch.acks_beside += not division.counts
             if batch.open and batch.reached():
                 self._coordinator.writes.written(batch)

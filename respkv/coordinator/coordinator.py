@@ -142,6 +142,11 @@ class Coordinator:
         self.routes = table.routes
         self.quorum = quorum
 
+    def replicas(self, partition: int) -> list[NodeId]:
+        """The nodes that a partition is written to."""
+        assert self.table is not None
+        return self.table.stored(partition)
+
     def set_plain(self, conn: Any, key: bytes, value: bytes) -> bytes | None:
         """SET without options at the default quorum. Returns the reply, or None: its cell is among the connection's.
 

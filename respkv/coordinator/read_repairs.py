@@ -100,7 +100,7 @@ class ReadRepairs:
 
     def _hold_back(self, batch: ReadBatch) -> Repair | None:
         """Take the readers out of a batch to whom what was found cannot be told yet."""
-        coordinator, count = self._coordinator, len(batch.route.primaries)
+        coordinator, count = self._coordinator, batch.route.quorum.n
         quorum = max(min(batch.quorum.r, batch.route.quorum.r), count // 2 + 1)
         repair = Repair(batch, needed=min(count - quorum + 1, batch.quorum.r))
         for index, newest in enumerate(batch.best):

@@ -156,9 +156,13 @@ class Replica:
     def repair(self, peer: NodeId, sequence: int, body: bytes) -> None:
         """Records that this node lacks, from a read repair or a hint: merged whatever their stamps."""
         pairs = decode_pairs(body, wall_ms=self._turn.wall_ms)
-        if self.writes_disabled:
+        reason = self.writes_disabled
+        if not all(self.holds[self._store.partition(key)] for key in pairs[::2]):
+            # A copy without a hint row would stay here for ever.
+            reason = "not a replica of this partition"
+        if reason:
             if sequence:
-                self._refuse(peer, sequence, self.writes_disabled)
+                self._refuse(peer, sequence, reason)
             return
         self._parking.when_loaded(pairs[::2], lambda: self._merge_repair(peer, sequence, pairs, body))
 

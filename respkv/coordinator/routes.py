@@ -9,10 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from respkv.config.quorums import Quorums
+from respkv.config.replication import Replication, steady
 from respkv.placement.ring import preference_lists
 
 if TYPE_CHECKING:
+    from respkv.config.quorums import Quorums
     from respkv.coordinator.batches import ReadBatch, WriteBatch
     from respkv.ids import NodeId
     from respkv.placement.ring import Ring
@@ -39,8 +40,11 @@ class Route:
     """Where the requests for some partitions go."""
 
     __slots__ = (
+        "beside",
+        "core_set",
         "counting",
         "instant_read",
+        "local_counts",
         "local_guest",
         "local_owners",
         "local_read",
@@ -54,7 +58,9 @@ class Route:
         "reading",
         "spread_count",
         "stand_ins",
+        "stored_w",
         "turn_peer",
+        "write_all_up",
         "write_batches",
         "write_peers",
         "write_primaries_up",
@@ -62,14 +68,19 @@ class Route:
         "writing",
     )
 
-    def __init__(self, primaries: tuple[NodeId, ...], *, view: View, fallbacks: list[NodeId], quorum: Quorums) -> None:
-        """Draw a route. `fallbacks` are the nodes behind the primaries in the preference list, in order."""
+    def __init__(self, primaries: tuple[NodeId, ...], *, view: View, fallbacks: list[NodeId], replication: Replication) -> None:
+        """Draw a route. `fallbacks` are the nodes behind the primaries in the preference list, in order.
+
+        While N changes, some of the primaries are written to and not read, or count only beside the others.
+        """
         me = view.me
         self.primaries = primaries
         self.primary_set = frozenset(primaries)
-        self.quorum = quorum
+        self.quorum = replication.quorum
         up = [node for node in primaries if node in view.usable]
-        counting = [node for node in up if node not in view.rebuilding]
+        whole = [node for node in up if node not in view.rebuilding]
+        self.core_set = core = frozenset(primaries[: replication.core_n])
+        """Those of the primaries that count for W."""
         owners_of: dict[NodeId, tuple[NodeId, ...]] = {}
         spare = [node for node in fallbacks if node in view.usable and node not in view.rebuilding] if view.sloppy else []
         for owner in primaries:
@@ -83,16 +94,36 @@ class Route:
                 keeper = me if me in keepers else keepers[0]
                 owners_of[keeper] = (*owners_of.get(keeper, ()), owner)
         standing_in = [node for node in owners_of if node not in self.primary_set]
-        self.counting = frozenset(counting) | frozenset(standing_in)
+        counting = [node for node in whole if node in core]
+        self.counting = frozenset(counting) | {node for node in standing_in if not core.isdisjoint(owners_of[node])}
+        """Nodes whose acknowledgements count for W."""
+        self.beside = frozenset((*whole, *standing_in)) - self.counting
+        """Nodes that count only towards `stored_w`."""
+        self.stored_w = replication.stored_w
         self.write_up = len(self.counting)
+        self.write_all_up = len(self.counting) + len(self.beside)
         self.write_primaries_up = len(counting)
         self.local_write = me in up or me in owners_of
         self.local_owners = owners_of.get(me, ())
-        self.local_read = me in self.counting
-        self.local_guest = self.local_read and me not in self.primary_set
-        """Whether this node has a copy because it stands in for another."""
+        self.local_counts = me in self.counting or me in self.beside
         self.write_peers = tuple(node for node in up if node != me and node not in owners_of)
         self.stand_ins = tuple((node, owners) for node, owners in owners_of.items() if node != me)
+        self.writing: WriteBatch | None = None
+        """This turn's batch at the default quorum."""
+        self.write_batches: dict[Quorums, WriteBatch] = {}
+        read = frozenset(primaries[: self.quorum.n])
+        self._draw_reads(
+            view,
+            counting=[node for node in whole if node in read],
+            standing_in=[node for node in standing_in if not read.isdisjoint(owners_of[node])],
+        )
+
+    def _draw_reads(self, view: View, *, counting: list[NodeId], standing_in: list[NodeId]) -> None:
+        """Whom reads ask: primaries whose answers count, and those who stand in for others of them."""
+        me, quorum = view.me, self.quorum
+        self.local_read = me in counting or me in standing_in
+        self.local_guest = self.local_read and me not in self.primary_set
+        """Whether this node has a copy because it stands in for another."""
         clean = [node for node in counting if node != me and node not in view.stale]
         late = [node for node in counting if node != me and node in view.stale]
         self.read_peers = tuple(clean + [node for node in standing_in if node != me] + late)
@@ -102,49 +133,58 @@ class Route:
         # A stand-in does not know what it lacks: it has to ask a primary.
         self.instant_read = self.local_read and me in self.primary_set and quorum.r <= 1 and quorum.pr <= 1 and me not in view.stale
         self.turn_peer = 0
-        self.writing: WriteBatch | None = None
-        """This turn's batch at the default quorum."""
         self.reading: ReadBatch | None = None
-        self.write_batches: dict[Quorums, WriteBatch] = {}
         self.read_batches: dict[Quorums, ReadBatch] = {}
 
 
 class RouteTable:
     """The routes of all partitions."""
 
-    __slots__ = ("_preference", "first_live", "holds", "n", "ring", "routes")
+    __slots__ = ("_preference", "_stored_n", "first_live", "held_n", "holds", "n", "ring", "routes")
 
-    def __init__(self, ring: Ring, *, view: View, quorum: Quorums) -> None:
+    def __init__(self, ring: Ring, *, view: View, replication: Replication) -> None:
         """Draw all routes of a ring."""
         self.ring = ring
-        self.n = min(quorum.n, len(ring.members))
-        quorum = Quorums(*(min(number, self.n) for number in quorum))
+        quorum = replication.quorum
+        if quorum.n > len(ring.members):
+            replication = steady(quorum._replace(n=len(ring.members)))
+        replication = replication._replace(quorum=replication.quorum.cut())
+        self.n = replication.quorum.n
+        """How many nodes of a preference list are read."""
+        self._stored_n = replication.stored_n
+        self.held_n = replication.held_n
+        """How many of them keep their copies."""
         self._preference = preference_lists(ring)
         self.routes: list[Route] = []
         self.first_live: list[NodeId | None] = []
         """The first primary of each partition that is up: it coordinates read-then-write commands and is shown as the master."""
         self.holds: list[bool] = []
         """Whether this node is a primary of the partition."""
-        shared: dict[tuple[frozenset[NodeId], tuple[NodeId, ...]], Route] = {}
-        n = self.n
+        shared: dict[tuple[tuple[frozenset[NodeId], ...], tuple[NodeId, ...]], Route] = {}
+        n, marks = replication.stored_n, sorted({replication.core_n, self.n, replication.stored_n})
         for preference in self._preference:
             primaries = tuple(preference[:n])
             down = sum(node not in view.usable for node in primaries)
             live_fallbacks = [node for node in preference[n:] if node in view.usable]
-            key = (frozenset(primaries), tuple(live_fallbacks[:down]))
+            key = (tuple(frozenset(primaries[:mark]) for mark in marks), tuple(live_fallbacks[:down]))
             route = shared.get(key)
             if route is None:
-                route = shared[key] = Route(primaries, view=view, fallbacks=live_fallbacks, quorum=quorum)
+                route = shared[key] = Route(primaries, view=view, fallbacks=live_fallbacks, replication=replication)
             self.routes.append(route)
-            usable = [node for node in primaries if node in view.usable]
+            usable = [node for node in primaries[: self.n] if node in view.usable]
             counting = [node for node in usable if node not in view.rebuilding]
-            self.first_live.append(next(iter(counting or usable or live_fallbacks), None))
-            self.holds.append(view.me in primaries)
+            further = (node for node in preference[self.n :] if node in view.usable)
+            self.first_live.append(next(iter(counting or usable or further), None))
+            self.holds.append(view.me in preference[: replication.held_n])
 
     def preference(self, partition: int) -> list[NodeId]:
         """The whole preference list of a partition."""
         return self._preference[partition]
 
     def primaries(self, partition: int) -> list[NodeId]:
-        """The first N of the preference list."""
+        """The first N of the preference list: those that are read."""
         return self._preference[partition][: self.n]
+
+    def stored(self, partition: int) -> list[NodeId]:
+        """Those that are written to: the first N, and while N changes the first of the larger N."""
+        return self._preference[partition][: self._stored_n]

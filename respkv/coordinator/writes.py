@@ -71,6 +71,9 @@ class Writes:
         if route.write_up < quorum.w or route.write_primaries_up < quorum.pw:
             self._coordinator.statistics.writes_refused_total += 1
             raise refusal("write", needed=quorum.w, up=route.write_up, primaries_needed=quorum.pw, primaries_up=route.write_primaries_up)
+        if route.write_all_up < route.stored_w and quorum.w >= route.quorum.w:
+            self._coordinator.statistics.writes_refused_total += 1
+            raise refusal("write", needed=route.stored_w, up=route.write_all_up, primaries_needed=0, primaries_up=0)
 
     def open(self, route: Route, quorum: Quorums | None) -> WriteBatch:
         """A batch for this turn. Raises NoQuorumError or ClockSkewError before any effect."""
@@ -79,10 +82,11 @@ class Writes:
         batch = WriteBatch(route, chosen)
         batch.instant = (
             not self._coordinator.turn.sync_each_turn
-            and route.local_read
             and route.local_write
             and chosen.w <= 1
             and chosen.pw <= 1
+            and batch.stored_w <= 1
+            and self._coordinator.me in route.counting
             # The copy of a stand-in counts only once it has its hint row.
             and self._coordinator.me in route.primary_set
         )
@@ -118,7 +122,7 @@ class Writes:
         if route.local_write:
             turn.log.append((LOG_WRITES, body))
             counts = not route.local_owners or self._coordinator.compensation.stand_in_here(batch)
-            if counts and route.local_read:
+            if counts and route.local_counts:
                 batch.waiting.add(self._coordinator.me)
         batch.sequence = turn.next_sequence()
         batch.turn = turn.number
@@ -241,6 +245,10 @@ class Writes:
                 batch.primary_acks += 1
             if batch.open and batch.reached():
                 self.written(batch)
+        elif node in route.beside:
+            batch.acks_beside += 1
+            if batch.open and batch.reached():
+                self.written(batch)
         if not waiting:
             self._retire(batch)
 
@@ -332,7 +340,9 @@ class Writes:
             self._coordinator.compensation.keep_for(batch, peer)
         if batch.open:
             # What had to be sent again under a later stamp was not taken by enough.
-            answered = min(batch.acks, batch.quorum.w - 1) if batch.resends else batch.acks
-            self._fail(batch, write_timeout(needed=batch.quorum.w, answered=answered, hinted=batch.hinted))
+            needed, answered = batch.quorum.w, min(batch.acks, batch.quorum.w - 1) if batch.resends else batch.acks
+            if answered >= needed and batch.stored_w:
+                needed, answered = batch.stored_w, answered + batch.acks_beside
+            self._fail(batch, write_timeout(needed=needed, answered=answered, hinted=batch.hinted))
         if not batch.waiting:
             self._retire(batch)

@@ -8,7 +8,7 @@ Rule 3: never slower than `handoff-rate-min`; faster while the owner answers wit
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from respkv.storage.store import Store
     from respkv.transport.turn import Turn
 
+LOG_HINTS = 2
 LOG_HINTS_DROPPED = 3
 LOG_KEYS_DROPPED = 5
 BATCH_KEYS_MAX = 500
@@ -57,7 +58,9 @@ class Handoff:
         "_flows",
         "_hints",
         "_is_replica",
+        "_me",
         "_parking",
+        "_replicas",
         "_store",
         "_turn",
         "batches_total",
@@ -67,13 +70,25 @@ class Handoff:
         "usable",
     )
 
-    def __init__(self, *, turn: Turn, store: Store, hints: HintBook, parking: Parking, is_replica: Callable[[int], bool]) -> None:
-        """`is_replica` tells whether this node is a primary of a partition: other copies are dropped once delivered."""
+    def __init__(
+        self,
+        *,
+        me: NodeId,
+        turn: Turn,
+        store: Store,
+        hints: HintBook,
+        parking: Parking,
+        is_replica: Callable[[int], bool],
+        replicas: Callable[[int], Sequence[NodeId]],
+    ) -> None:
+        """`is_replica` tells whether this node holds a partition: other copies are dropped once delivered. `replicas` are all who do."""
+        self._me = me
         self._turn = turn
         self._store = store
         self._hints = hints
         self._parking = parking
         self._is_replica = is_replica
+        self._replicas = replicas
         self._flows: dict[NodeId, _Flow] = {}
         self.usable: frozenset[NodeId] = frozenset()
         self.rate_min = 1e6
@@ -116,12 +131,15 @@ class Handoff:
     def _send(self, owner: NodeId, flow: _Flow, keys: list[bytes]) -> None:
         pairs: list[bytes] = []
         gone: list[bytes] = []
+        moved: list[bytes] = []
         flow.sent = {}
         size = 0
         for key in keys:
             record = self._store.get(key)
             if not record:
                 gone.append(key)
+            elif owner not in self._replicas(self._store.partition(key)):
+                moved.append(key)
             elif size < BATCH_BYTES_MAX:
                 pairs += (key, record)
                 flow.sent[key] = record
@@ -129,6 +147,8 @@ class Handoff:
         flow.keys_max = max(min(2 * len(flow.sent), BATCH_KEYS_MAX), 1)
         if gone:
             self._drop(owner, gone, reason="forgotten")
+        if moved and not self._pass_on(owner, moved):
+            flow.next_at = self._turn.now + REST_AFTER_FAILURE_S
         if not pairs:
             flow.waiting = False
             return
@@ -159,6 +179,20 @@ class Handoff:
         # A key that was written again meanwhile keeps its row: the owner may lack that later record.
         store = self._store
         self._drop(owner, [key for key, record in sent.items() if store.get(key) == record], reason=None)
+
+    def _pass_on(self, owner: NodeId, keys: list[bytes]) -> bool:
+        """An owner is no replica of these keys any more: those who are may lack them instead. Returns whether there was room."""
+        store, hints, turn = self._store, self._hints, self._turn
+        passed: list[bytes] = []
+        for key in keys:
+            pairs = [key, store.get(key)]
+            owners = [node for node in self._replicas(store.partition(key)) if node != self._me]
+            taken = [node for node in owners if hints.add(node, pairs, turn.now)]
+            turn.log += [(LOG_HINTS, _encode([node, pairs])) for node in taken]
+            if len(taken) == len(owners):
+                passed.append(key)
+        self._drop(owner, passed, reason="moved")
+        return len(passed) == len(keys)
 
     def _drop(self, owner: NodeId, keys: list[bytes], *, reason: str | None) -> None:
         dropped = self._hints.drop(owner, keys, reason=reason)

@@ -29,7 +29,7 @@ class HintStatistics:
 
     stored_total: int = 0
     delivered_total: int = 0
-    dropped: dict[str, int] = field(default_factory=lambda: {"window": 0, "space": 0, "forgotten": 0})
+    dropped: dict[str, int] = field(default_factory=lambda: {"window": 0, "space": 0, "forgotten": 0, "moved": 0})
     """Rows that were given up, by reason."""
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from respkv.placement.slots import key_slot
+from respkv.server.copying import serve_keep, serve_rows
 from respkv.server.exchanges import ExchangeCalls
 from respkv.server.scans import Scans
 
@@ -40,7 +42,8 @@ class Calls:
             "scan": self._scans.scan,
             "random": self._scans.random,
             "key": self._key,
-            "rows": self._node.rebuild.serve,
+            "rows": partial(serve_rows, self._node),
+            "keep": partial(serve_keep, self._node),
             "repair": self._node.anti_entropy.repair,
             "repair-progress": self._node.anti_entropy.tell_progress,
         } | ExchangeCalls(self._node).table()

@@ -73,6 +73,11 @@ class ClusterState:
         self.conflicts: frozenset[NodeId] = frozenset()
         """Nodes with another ring of the same epoch: neither serves the other."""
 
+    @property
+    def members_count(self) -> int:
+        """How many members the ring has."""
+        return len(self.ring.members)
+
     # --- the value
 
     def adopt(self, value: ClusterValue) -> bool:
@@ -143,7 +148,9 @@ class ClusterState:
     def change(self, staged: Staged) -> Steps:
         """Carry out a checked CONFIG SET."""
         if staged.cluster:
-            value = cluster_value.successor(self.value, staged.cluster, stamp=self.clock.next(), actor=self.actor)
+            value = cluster_value.successor(
+                self.value, staged.cluster, stamp=self.clock.next(), actor=self.actor, members=self.members_count
+            )
             failure = yield from self.spread(value)
             if failure:
                 return failure

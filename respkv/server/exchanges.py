@@ -95,11 +95,12 @@ def packed_roots(node: Node, partitions: Sequence[int]) -> bytes:
 
 
 def shared_with(node: Node, peer: NodeId, partition: int | None) -> list[int]:
-    """The partitions that this node and another one are both primaries of, or of these the one that is asked for."""
+    """The partitions that this node and another one are both read for, or of these the one that is asked for."""
     table = node.coordinator.table
     assert table is not None
     wanted = range(len(table.holds)) if partition is None else (partition,)
-    return [number for number in wanted if 0 <= number < len(table.holds) and table.holds[number] and peer in table.primaries(number)]
+    both = {node.me, peer}
+    return [number for number in wanted if 0 <= number < len(table.holds) and both.issubset(table.primaries(number))]
 
 
 class Exchange:

@@ -34,6 +34,7 @@ from respkv.server.options import membership_options
 from respkv.server.peers import Peers
 from respkv.server.pulse import Pulse
 from respkv.server.rebuild import Rebuild
+from respkv.server.resizing import Resizing
 from respkv.server.rows import RowReader
 from respkv.server.topology import Topology
 from respkv.server.transaction import begin_transaction
@@ -106,7 +107,13 @@ class Node:
         )
         self.replica = Replica(store=store, turn=turn, hints=hints, parking=self.parking, clock=clock)
         self.handoff = Handoff(
-            turn=turn, store=store, hints=hints, parking=self.parking, is_replica=lambda partition: self.replica.holds[partition]
+            me=me,
+            turn=turn,
+            store=store,
+            hints=hints,
+            parking=self.parking,
+            is_replica=lambda partition: self.replica.holds[partition],
+            replicas=self.coordinator.replicas,
         )
         self.cluster = ClusterState(
             me=me,
@@ -147,8 +154,9 @@ class Node:
         self.flush = Flush(self)
         self.pulse = Pulse(self)
         self.rebuild = Rebuild(self)
+        self.resizing = Resizing(self)
         self.anti_entropy = AntiEntropy(self)
-        self._background = (self.flush, self.rows, self.pulse, self.rebuild, self.anti_entropy)
+        self._background = (self.flush, self.rows, self.pulse, self.rebuild, self.resizing, self.anti_entropy)
         self.calls = Calls(self)
         self.dispatcher.calls |= self.calls.table()
         self.peers = Peers(
@@ -379,6 +387,9 @@ class Node:
     def _after_log(self) -> None:
         turn, out, settings, store = self._turn, self._out, self.settings, self.store
         now = turn.now
+        if turn.sync_wanted:
+            turn.sync_wanted = False
+            out.sync = turn.number
         if self._unsynced and now >= self._next_sync and settings.appendfsync == "everysec":
             out.sync = turn.number
             self._unsynced = False

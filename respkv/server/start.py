@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import respkv
 from respkv.compilation import finder
 from respkv.config import changes, cluster_value
-from respkv.config.cluster_value import ClusterValue, effective_quorums
+from respkv.config.cluster_value import ClusterValue, effective_quorums, effective_replication
 from respkv.config.founders import Founder, founders
 from respkv.config.start import STANDARD_INPUT, Start
 from respkv.errors import ConfigurationError, DamageError
@@ -25,6 +25,7 @@ from respkv.server.cluster import RING_FILE, VALUE_FILE
 from respkv.server.config_file import ConfigFile
 from respkv.server.disk import Disk
 from respkv.server.node import Node
+from respkv.server.resizing import DONE_FILE
 from respkv.server.restore import Restoration, Restored
 from respkv.storage.directory import COMPLETE_NAME, DataDirectory, Recovery, state_path
 from respkv.storage.files import write_atomic
@@ -125,9 +126,9 @@ def _read_back(settings: Settings, directory: DataDirectory, *, ring: Ring, valu
     except DamageError:
         recovery.close()
         raise
-    quorums = effective_quorums(value, members=len(ring.members))
+    stored_n = effective_replication(value, members=len(ring.members)).stored_n
     preference = preference_lists(ring)
-    restored = restoration.owe_tail(me=node_id, primaries=lambda partition: preference[partition][: quorums.n])
+    restored = restoration.owe_tail(me=node_id, primaries=lambda partition: preference[partition][:stored_n])
     return _ReadBack(store, hints, clock, recovery, restored)
 
 
@@ -186,6 +187,7 @@ def build(start: Start, journal: Journal, directory: DataDirectory, me: Founder)
     )
     if not is_complete and not settings.accept_data_loss:
         node.rebuild.begin("; ".join(damages) or "this node is new, or its directory was emptied")
+    node.resizing.restore(directory.small_files.get(DONE_FILE, b""))
     disk = Disk(log=log, tables=back.recovery.tables, directory=directory.path, post=lambda arrival: facts["post"](arrival))  # noqa: PLW0108 - the reactor comes later
     return node, disk, facts
 

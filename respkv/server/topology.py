@@ -9,16 +9,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from respkv.commands.published import hints_outstanding
-from respkv.config.cluster_value import effective_quorums, effective_sloppy
+from respkv.config.cluster_value import effective_replication, effective_sloppy
 from respkv.coordinator.routes import RouteTable, View
 
 if TYPE_CHECKING:
+    from respkv.config.replication import Replication
     from respkv.config.settings import Settings
     from respkv.coordinator.coordinator import Coordinator
     from respkv.coordinator.operations import Operations
     from respkv.coordinator.replica import Replica
     from respkv.ids import NodeId
     from respkv.membership.gossip import Membership
+    from respkv.placement.ring import Ring
     from respkv.repair.handoff import Handoff
     from respkv.repair.hints import HintBook
     from respkv.server.cluster import ClusterState
@@ -61,10 +63,12 @@ class Topology:
         """Links on which nothing was heard for so long that they are to be dialled anew."""
         self.rebuilding = False
         """Whether this node itself lacks data that it may have acknowledged: it stores, and counts for nothing."""
+        self.dropping = False
+        """Whether nobody sends any more what an earlier, larger N put here: it is refused, and dropped."""
         self.redraw_due = True
         self._drawn_at = turn.now
         self._away_since: dict[NodeId, float] = {}
-        self._view: View | None = None
+        self._drawn: tuple[View, Replication, Ring] | None = None
         self._transition_mark = 0
         self._transition_since = 0.0
 
@@ -167,11 +171,15 @@ class Topology:
         self._drawn_at = self._turn.now
         cluster, coordinator = self._cluster, self._coordinator
         view = self.view()
-        quorum = effective_quorums(cluster.value, members=len(cluster.ring.members))
-        if view == self._view and quorum == coordinator.quorum and coordinator.table is not None and coordinator.table.ring is cluster.ring:
+        replication = effective_replication(cluster.value, members=len(cluster.ring.members))
+        if self.dropping:
+            replication = replication._replace(held_n=replication.stored_n)
+        drawn = (view, replication, cluster.ring)
+        if drawn == self._drawn:
             return
-        self._view = view
-        table = RouteTable(cluster.ring, view=view, quorum=quorum)
+        self._drawn = drawn
+        quorum = replication.quorum
+        table = RouteTable(cluster.ring, view=view, replication=replication)
         # Batches that this turn has opened belong to the old routes: they go out first.
         while coordinator.seal():
             pass

@@ -18,6 +18,7 @@ from respkv.server import turns
 from respkv.server.cluster import RING_FILE, VALUE_FILE
 from respkv.server.node import Node
 from respkv.server.rebuild import MARKER_FILE
+from respkv.server.resizing import DONE_FILE
 from respkv.server.restore import restore
 from respkv.storage.store import Store
 from respkv.versions.clock import HybridClock
@@ -129,7 +130,7 @@ class Process:
         store, hints, clock = Store(ring_size=ring.size), HintBook(bytes_max=settings.max_hints_size), HybridClock()
         store.floor = value.flush_floor.to_bytes(8) if value.flush_floor else store.floor
         store.bound(settings.maxmemory)
-        members = cluster_value.effective_quorums(value, members=len(ring.members)).n
+        members = cluster_value.effective_replication(value, members=len(ring.members)).stored_n
         preference = preference_lists(ring)
         restored = restore(
             me=self.me,
@@ -157,6 +158,7 @@ class Process:
             now=now,
             wall_ms=wall_ms,
         )
+        node.resizing.restore(files.get(DONE_FILE, b""))
         if MARKER_FILE not in files:
             node.rebuild.begin("this node is new, or its directory was emptied")
         return node

@@ -44,6 +44,8 @@ class Scenario:
     """Whether FLUSHALL is sent now and then."""
     rules: tuple[tuple[int, int], ...] = ()
     """Pairs of R and W that CONFIG SET chooses from while the load runs."""
+    factors: tuple[int, ...] = ()
+    """What CONFIG SET makes N while the load runs; R and W are words."""
 
     def settings(self) -> Settings:
         """The settings that every node starts with."""
@@ -58,6 +60,16 @@ class Scenario:
     def quorums(self) -> Quorums:
         """N, R, W, PR and PW in numbers."""
         return configured_quorums(self.settings(), members=self.nodes)
+
+    @property
+    def all_quorums(self) -> list[Quorums]:
+        """The same for every N and every pair of R and W that there may be."""
+        base = self.settings()
+        found = [self.quorums, *(self.quorums._replace(r=read, w=write) for read, write in self.rules)]
+        for factor in self.factors:
+            base.replication_factor = factor
+            found.append(configured_quorums(base, members=self.nodes))
+        return found
 
     @property
     def is_strict(self) -> bool:
@@ -91,22 +103,20 @@ class Scenario:
     @property
     def writes_overlap(self) -> bool:
         """Whether any two acknowledged writes of a key met on a replica that remembers."""
-        n, w = self.quorums.n, self.least_w
         return (
             (self.is_strict or (self.is_healthy and not self.may_speculate))
-            and 2 * w > n
+            and all(2 * quorum.w > quorum.n for quorum in self.all_quorums)
             and not self.loses_power
-            and ("wipe" not in self.faults or w > 1)
+            and ("wipe" not in self.faults or self.least_w > 1)
         )
 
     @property
     def reads_overlap(self) -> bool:
         """Whether every read meets every acknowledged write."""
-        n, r, w, _, _ = self.quorums
         if self.rules and not self.is_healthy:
             # A node that is cut off goes on by the rule that it knows.
             return False
-        return self.writes_overlap and all(read + write > n for read, write in ((r, w), *self.rules))
+        return self.writes_overlap and all(quorum.r + quorum.w > quorum.n for quorum in self.all_quorums)
 
     @property
     def reads_are_monotonic(self) -> bool:
@@ -119,7 +129,7 @@ class Scenario:
     @property
     def least_w(self) -> int:
         """The fewest acknowledgements that a write may ever need."""
-        return min((self.quorums.w, *(write for _, write in self.rules)))
+        return min(quorum.w for quorum in self.all_quorums)
 
     @property
     def may_differ(self) -> bool:
@@ -127,7 +137,7 @@ class Scenario:
         if "power" in self.faults or "wipe" in self.faults or self.directives.get("hinted-handoff") == "no":
             return True
         # Where every node holds every key, a coordinator that was killed finds in its log what it owes.
-        return not {"kill", "term"}.isdisjoint(self.faults) and self.nodes > self.quorums.n
+        return not {"kill", "term"}.isdisjoint(self.faults) and self.nodes > min(quorum.n for quorum in self.all_quorums)
 
     @property
     def counts_exactly(self) -> bool:
@@ -137,7 +147,13 @@ class Scenario:
     def title(self) -> str:
         """The scenario in a line."""
         n, r, w, pr, pw = self.quorums
-        words = {"flushes": self.flushes, "rules": self.rules, "echoes": self.echoes, "siblings": self.keeps_siblings}
+        words = {
+            "flushes": self.flushes,
+            "rules": self.rules,
+            "factors": self.factors,
+            "echoes": self.echoes,
+            "siblings": self.keeps_siblings,
+        }
         extras = "".join(f" {word}" for word, has in words.items() if has)
         rest = " ".join(f"{name}={text}" for name, text in self.directives.items() if name not in RULE_NAMES)
         faults = "+".join(self.faults) or "healthy"
@@ -174,6 +190,7 @@ RULES = ((2, 2), (1, 3), (2, 3), (3, 2), (3, 3))
 RULES_N = 3
 HALF_AN_HOUR_MS = 1_800_000
 HOURS_RATIO = 0.2
+FACTORS_RATIO = 0.12
 
 
 def draw(seed: int, *, nodes: int | None = None) -> Scenario:
@@ -224,7 +241,15 @@ def draw(seed: int, *, nodes: int | None = None) -> Scenario:
     )
     scenario = _with_siblings(scenario, random.Random(f"siblings {seed}"))
     scenario = _with_clocks(scenario, random.Random(f"clocks {seed}"))
-    return scenario if scenario.quorums.n == RULES_N else replace(scenario, rules=())
+    scenario = scenario if scenario.quorums.n == RULES_N else replace(scenario, rules=())
+    return _with_factors(scenario, random.Random(f"factors {seed}"))
+
+
+def _with_factors(scenario: Scenario, rng: random.Random) -> Scenario:
+    """Some clusters change N while the load runs."""
+    if rng.random() >= FACTORS_RATIO or scenario.rules:
+        return scenario
+    return replace(scenario, factors=tuple(sorted({min(factor, scenario.nodes) for factor in rng.sample((1, 2, 3, 4, 5), 3)})))
 
 
 def _with_siblings(scenario: Scenario, rng: random.Random) -> Scenario:

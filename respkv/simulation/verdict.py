@@ -100,7 +100,6 @@ def _play(world: World) -> list[str]:
 
 def _read_everything(world: World) -> list[str]:
     """Read every key from all its replicas: read repair brings together what died with the only node that knew of it."""
-    n, _, w, _, pw = world.scenario.quorums
     problems: list[str] = []
     keys: dict[int, list[bytes]] = {}
     for key in all_keys(world):
@@ -112,6 +111,7 @@ def _read_everything(world: World) -> list[str]:
         assert process.node is not None
         assert reader.connection.client_id is not None
         session = process.node.clients[reader.connection.client_id]
+        n, _, w, _, pw = process.node.coordinator.quorum
         session.quorum = Quorums(n, n, w, 0, pw)
         session.settle()
         replies = reader.ask(*([b"GET", key] for key in owned))

@@ -54,7 +54,10 @@ class Workload:
             choices[self._flush] = RARE
         if scenario.rules and "CONFIG" in COMMANDS:
             choices[self._reconfigure] = RARE
+        if scenario.factors and "CONFIG" in COMMANDS:
+            choices[self._resize] = 5 * RARE
         self._rules = scenario.rules
+        self._factors = scenario.factors
         self._choices = list(choices)
         self._weights = list(choices.values())
 
@@ -202,3 +205,6 @@ class Workload:
     def _reconfigure(self) -> list[bytes]:
         read, write = self._rng.choice(self._rules)
         return [b"CONFIG", b"SET", b"read-quorum", b"%d" % read, b"write-quorum", b"%d" % write]
+
+    def _resize(self) -> list[bytes]:
+        return [b"CONFIG", b"SET", b"replication-factor", b"%d" % self._rng.choice(self._factors)]

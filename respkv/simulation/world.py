@@ -144,6 +144,8 @@ class World:
                     return f"n{process.index} holds n{other.index} for {node.membership.state_of(other.me).value}"
             if node.rebuild.needed:
                 return f"n{process.index} rebuilds"
+            if node.cluster.value.resize is not None:
+                return f"n{process.index} has not ended a change of replication-factor"
         for process, node in self.nodes():
             if node.hints.rows:
                 owners = {f"n{self.index_of[owner]}": len(rows) for owner, rows in node.hints.rows.items()}
@@ -159,5 +161,6 @@ class World:
     def primaries(self, key: bytes) -> list[Process]:
         """The processes that hold a key, in the order of its preference list."""
         partition = key_slot(key) * self.scenario.ring_size >> 14
-        preference = self.ring.preference_list(partition)[: self.scenario.quorums.n]
+        counts = [node.coordinator.quorum.n for _, node in self.nodes()]
+        preference = self.ring.preference_list(partition)[: max(counts, default=self.scenario.quorums.n)]
         return [self.processes[self.index_of[node]] for node in preference]

@@ -17,7 +17,7 @@ SEQUENCE_MODULUS = 1 << 32
 class Turn:
     """The present turn. One object, reused."""
 
-    __slots__ = ("events", "held", "log", "now", "number", "sections", "sequence", "sync_each_turn", "urgent", "wall_ms")
+    __slots__ = ("events", "held", "log", "now", "number", "sections", "sequence", "sync_each_turn", "sync_wanted", "urgent", "wall_ms")
 
     def __init__(self) -> None:
         """Before the first turn."""
@@ -34,6 +34,8 @@ class Turn:
         self.sequence = 0
         self.sync_each_turn = False
         """`appendfsync always`: nothing of a turn counts before its log is durable."""
+        self.sync_wanted = False
+        """Somebody waits for this turn's log to be durable, whatever `appendfsync` says."""
         self.held: deque[tuple[int, Callable[[], None]]] = deque()
         """(turn number, action): what waits for the log of that turn to be durable."""
 
@@ -53,6 +55,11 @@ class Turn:
             self.held.append((self.number, action))
         else:
             action()
+
+    def when_durable(self, action: Callable[[], None]) -> None:
+        """Run an action once all that has been appended to the log so far is on the disk."""
+        self.sync_wanted = True
+        self.held.append((self.number, action))
 
     def durable(self, number: int) -> None:
         """The log of all turns up to `number` is durable."""

@@ -50,5 +50,14 @@ def test_zones_and_rebuilding_are_shown_where_there_are_any(capsys: pytest.Captu
     assert "[WARN] n0 lost data" in shown
 
 
+def test_a_change_of_n_tells_how_far_it_is_and_who_holds_it_up() -> None:
+    told = b'"n":3,"resize":{"from":3,"to":5,"stage":"preparing","done":"0/2"}'
+    status = msgspec.json.decode(REPLY.replace(b'"n":3', told).replace(b'"zone":""', b'"zone":"","resize":"40"', 1), type=Status)
+    assert warnings(status)[-1].plain == (  # type: ignore[union-attr]
+        "[INFO] N changes from 3 to 5, done by 0/2 nodes: copies go to where the new N wants them; reads ask the old one "
+        "(waiting for n1 40%, n2 down)"
+    )
+
+
 def test_fields_of_later_versions_do_no_harm() -> None:
     assert msgspec.json.decode(REPLY.replace(b'"n":3', b'"n":3,"tokens":7'), type=Status).cluster.n == 3

@@ -150,9 +150,9 @@ class Load:
                     problems.append(f"{key!r}: replicas hold {numbers}, acknowledged is {acknowledged}, last tried {writer.attempted[key]}")
         return problems
 
-    def check_replicas(self, cluster: Cluster) -> None:
+    def check_replicas(self, cluster: Cluster, *, n: int = 3) -> None:
         """Every replica of every key holds what was acknowledged, or what was tried after that."""
         keys = [key for writer in self.writers for key in writer.acknowledged]
         assert keys
-        problems = self.wrong_in(cluster.holdings(keys))
+        problems = self.wrong_in(cluster.holdings(keys, n=n))
         assert problems == [], f"{len(problems)} of {len(keys)} keys are wrong; first: {problems[:3]}"

@@ -64,10 +64,8 @@ def test_all_or_nothing(cluster: Cluster) -> None:
         ("read-quorum", "one", "read-quorum", "all"),
         ("sloppy-quorum", "yes", "hinted-handoff", "no"),
         ("primary-write-quorum", "3", "write-quorum", "2"),
-        ("loglevel", "debug", "replication-factor", "2"),
+        ("loglevel", "debug", "replication-factor", "2", "write-quorum", "3"),
     ):
-        # The last is refused for a ring that holds data.
-        assert cluster[1].ask("SET", "k", "x") == b"OK"
         assert is_error(cluster[0].ask("CONFIG", "SET", *words), "ERR "), words
         after = [values_of(node, "read-quorum", "write-quorum", "loglevel", "request-timeout") for node in cluster.nodes]
         assert after == before, words
@@ -185,11 +183,13 @@ def test_config_rewrite(tmp_path: Path) -> None:
         assert str(cluster[0].ask("CONFIG", "REWRITE")) == "ERR The server is running without a config file"
 
 
-def test_replication_factor_of_an_empty_ring(tmp_path: Path) -> None:
+def test_the_next_replication_factor_waits_for_the_one_before(tmp_path: Path) -> None:
     with running_cluster(tmp_path, count=3) as cluster:
+        cluster[2].kill()
+        cluster.wait_seen_down(cluster[2])
         assert cluster[0].ask("CONFIG", "SET", "replication-factor", "2") == b"OK"
-        assert cluster[0].ask("SET", "k", "x") == b"OK"
-        assert cluster[1].info("quorum")["respkv_n"] == "2"
-        assert is_error(cluster[0].ask("CONFIG", "SET", "replication-factor", "3"), "ERR CONFIG SET failed")
-        assert cluster[0].ask("FLUSHALL") == b"OK"
-        assert cluster[0].ask("CONFIG", "SET", "replication-factor", "3") == b"OK"
+        assert is_error(cluster[0].ask("CONFIG", "SET", "replication-factor", "1"), "BUSY an earlier change of replication-factor")
+        cluster.start()
+        wait_until("N is 2", lambda: cluster[1].info("quorum")["respkv_n"] == "2")
+        wait_until("that is all", lambda: cluster[0].info("quorum")["respkv_resize"] == "")
+        assert cluster[0].ask("CONFIG", "SET", "replication-factor", "1") == b"OK"

@@ -12,6 +12,8 @@ from collections import defaultdict
 from functools import partial
 from typing import TYPE_CHECKING
 
+from xxhash import xxh64_intdigest
+
 import respkv.commands.registry  # noqa: F401 - fills the table
 from respkv.config.cluster_value import founding_value
 from respkv.config.founders import founders
@@ -180,6 +182,9 @@ class World:
         for token, places in departures.loads:
             found = [self.tables[index].get(place) for place in places]
             self._at(self.now + self.rng.uniform(0, 0.005), partial(self.arrive, index, (turns.LOADED, token, found)))
+        for token, partition, first_hash, limit in departures.scans:
+            found_rows = self._scan(index, partition, first_hash, limit)
+            self._at(self.now + self.rng.uniform(0, 0.005), partial(self.arrive, index, (turns.SCANNED, token, *found_rows)))
         for peer, frame in departures.frames + departures.control:
             self._send(index, self._index_of[peer], frame)
         for client_id, replies in departures.replies:
@@ -191,6 +196,12 @@ class World:
                 self._at(self.now, partial(self.arrive, index, (turns.CLIENT_CLOSED, client_id)))
         if departures.wake_at is not None:
             self._wake(index, max(departures.wake_at, self.now + 0.00001))
+
+    def _scan(self, index: int, partition: int, first_hash: int, limit: int) -> tuple[list[tuple[bytes, bytes]], int | None]:
+        """Rows of the tables in the order of their keys' hashes, and where to go on."""
+        rows = sorted((xxh64_intdigest(key), key, record) for (number, key), record in self.tables[index].items() if number == partition)
+        rows = [row for row in rows if row[0] >= first_hash]
+        return [(key, record) for _, key, record in rows[:limit]], rows[limit][0] if len(rows) > limit else None
 
     def _send(self, source: int, target: int, frame: bytes) -> None:
         """One link keeps its order, whatever the delays."""

@@ -5,6 +5,7 @@ A transcript is blocks of lines, one turn a line, and behind `----` what the coo
     nodes abcde n=3 r=2 w=2       five nodes; this one is the first; key `k` belongs to a, b, c, key `k2` to c, d, e, and so on
                                   (ring=abced...: who owns the partitions, in their order)
     view down=b stale=c           who is away, lacks data, is lagging (also: sloppy=no handoff=no n= r= w= pr= pw=)
+                                  (while N changes: core= are counted for W, stored= are written to, of whom all= have to have it)
     c1 set k v ; c1 get k         plain commands of client c1
     op read k,m r=1               an operation reads
     op write k=v,m=~ w=3          an operation writes (v!99: with an expiry; v@5!99: gives version 5 an expiry)
@@ -30,6 +31,7 @@ from typing import Any
 import msgspec
 
 from respkv.config.quorums import Quorums
+from respkv.config.replication import Replication, steady
 from respkv.coordinator.coordinator import Coordinator
 from respkv.coordinator.replica import Replica
 from respkv.coordinator.routes import RouteTable, View
@@ -165,7 +167,7 @@ class Lab:
         self.connections: dict[str, Connection] = {}
         self.rng = random.Random(1)
         self.options = {"n": "3", "r": "2", "w": "2", "pr": "0", "pw": "0", "down": "", "stale": "", "rebuilding": ""}
-        self.options |= {"sloppy": "yes", "handoff": "yes", **options}
+        self.options |= {"sloppy": "yes", "handoff": "yes", "core": "", "stored": "", "all": "", **options}
         self.view()
 
     def view(self, **changed: str) -> None:
@@ -181,7 +183,11 @@ class Lab:
             handoff=named["handoff"] == "yes",
         )
         quorum = Quorums(*(int(named[name]) for name in ("n", "r", "w", "pr", "pw")))
-        table = RouteTable(self.ring, view=view, quorum=quorum)
+        replication = steady(quorum)
+        if named["core"]:
+            stored_n = int(named["stored"])
+            replication = Replication(quorum, int(named["core"]), stored_n, int(named["all"]), stored_n)
+        table = RouteTable(self.ring, view=view, replication=replication)
         while self.coordinator.seal():
             pass
         self.coordinator.use_routes(table, quorum)

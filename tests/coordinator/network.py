@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from respkv.config.quorums import Quorums
+from respkv.config.replication import steady
 from respkv.coordinator.coordinator import Coordinator
 from respkv.coordinator.replica import Replica
 from respkv.coordinator.routes import RouteTable, View
@@ -120,11 +121,13 @@ class Machine:
         )
         self.replica = Replica(store=self.store, turn=self.turn, hints=self.hints, parking=self.parking, clock=self.clock)
         self.handoff = Handoff(
+            me=name,
             turn=self.turn,
             store=self.store,
             hints=self.hints,
             parking=self.parking,
             is_replica=lambda partition: self.replica.holds[partition],
+            replicas=self.coordinator.replicas,
         )
         self.cut: set[str] = set()
         """Peers that this node has no link to."""
@@ -133,7 +136,7 @@ class Machine:
         """Draw the routes anew."""
         usable = frozenset(self.network.machines) - self.cut
         view = View(me=self.name, usable=usable, stale=frozenset(self.hints.rows), sloppy=self.network.sloppy)
-        table = RouteTable(self.network.ring, view=view, quorum=self.network.quorum)
+        table = RouteTable(self.network.ring, view=view, replication=steady(self.network.quorum))
         while self.coordinator.seal():
             pass
         self.coordinator.use_routes(table, self.network.quorum)

@@ -112,15 +112,25 @@ TRANSCRIPTS = {
         nodes abcde
         hold k w@9
         b repair 0 k=v@5 m=x@6
-        b repair 7 k=z@10 k1=y@2
-        held k m k1
+        b repair 7 k=z@10 m3=y@2
+        held k m m3
         ----
         log writes k=v@5 m=x@6
-        log writes k=z@10 k1=y@2
+        log writes k=z@10 m3=y@2
         -> b #0 ack 7
         held k=z@10
         held m=x@6
-        held k1=y@2
+        held m3=y@2
+        """,
+    "repairs of partitions that this node does not hold are not taken: nobody would ever take the copies back": """
+        nodes abcde
+        b repair 0 k=v@5 k1=x@6
+        b repair 7 k1=y@2
+        held k k1
+        ----
+        -> b #7 refused not a replica of this partition
+        held k=-
+        held k1=-
         """,
     "the disk is nearly full: nothing more is taken": """
         nodes abcde

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from respkv.config.quorums import Quorums
+from respkv.config.replication import steady
 from respkv.coordinator.routes import RouteTable, View
 from respkv.ids import node_id_of_address
 from respkv.placement.ring import Member, first_ring
@@ -31,7 +32,7 @@ def tables(draw: st.DrawFn) -> tuple[RouteTable, View, Quorums]:
     r, w = draw(st.integers(1, n)), draw(st.integers(1, n))
     quorum = Quorums(n, r, w, draw(st.integers(0, r)), draw(st.integers(0, w)))
     ring = first_ring([Member(node) for node in members], ring_size=64)
-    return RouteTable(ring, view=view, quorum=quorum), view, quorum
+    return RouteTable(ring, view=view, replication=steady(quorum)), view, quorum
 
 
 @given(tables())
@@ -95,12 +96,12 @@ def test_the_first_live_node_is_one_that_can_answer(drawn: tuple[RouteTable, Vie
 
 def test_partitions_with_the_same_replicas_in_the_same_condition_share_a_route() -> None:
     ring = first_ring([Member(node) for node in NODES[:3]], ring_size=1024)
-    table = RouteTable(ring, view=View(me=NODES[0], usable=frozenset(NODES[:3])), quorum=Quorums(3, 2, 2, 0, 0))
+    table = RouteTable(ring, view=View(me=NODES[0], usable=frozenset(NODES[:3])), replication=steady(Quorums(3, 2, 2, 0, 0)))
     assert len({id(route) for route in table.routes}) == 1
 
 
 def test_more_replicas_than_members_are_as_many_as_there_are() -> None:
     ring = first_ring([Member(node) for node in NODES[:2]], ring_size=64)
-    table = RouteTable(ring, view=View(me=NODES[0], usable=frozenset(NODES[:2])), quorum=Quorums(5, 3, 3, 0, 0))
+    table = RouteTable(ring, view=View(me=NODES[0], usable=frozenset(NODES[:2])), replication=steady(Quorums(5, 3, 3, 0, 0)))
     assert table.n == 2
     assert table.routes[0].quorum == Quorums(2, 2, 2, 0, 0)

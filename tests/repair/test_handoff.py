@@ -9,6 +9,7 @@ from respkv.repair.handoff import (
     ANSWER_S,
     BATCH_BYTES_MAX,
     BATCH_KEYS_MAX,
+    LOG_HINTS,
     LOG_HINTS_DROPPED,
     LOG_KEYS_DROPPED,
     REST_AFTER_FAILURE_S,
@@ -21,7 +22,7 @@ from respkv.transport import frames
 from respkv.transport.turn import Turn
 from respkv.versions import records
 
-B, C = "b" * 40, "c" * 40
+A, B, C = "a" * 40, "b" * 40, "c" * 40
 
 
 def string(value: bytes, stamp: int = 5) -> bytes:
@@ -37,8 +38,15 @@ class Holder:
         self.store = Store(ring_size=16)
         self.hints = HintBook(bytes_max=0)
         self.parking = Parking(self.store)
+        self.replicas = [B, C]
         self.handoff = Handoff(
-            turn=self.turn, store=self.store, hints=self.hints, parking=self.parking, is_replica=lambda _partition: is_replica
+            me=A,
+            turn=self.turn,
+            store=self.store,
+            hints=self.hints,
+            parking=self.parking,
+            is_replica=lambda _partition: is_replica,
+            replicas=lambda _partition: self.replicas,
         )
         self.handoff.usable = frozenset((B, C))
 
@@ -293,3 +301,32 @@ def test_what_left_memory_before_it_was_acknowledged_is_looked_up_before_its_row
     assert [key for _, key in wanted] == [b"k", b"m"]
     holder.parking.loaded(token, [string(b"v"), string(b"later", stamp=9)])
     assert list(holder.hints.rows[B]) == [b"m"]
+
+
+def test_rows_for_a_node_that_is_no_replica_any_more_go_to_those_who_are() -> None:
+    holder = Holder()
+    holder.hold(B, one=b"1", two=b"2")
+    holder.replicas = [C]
+    holder.tick()
+    assert set(holder.hints.rows) == {C}
+    assert set(holder.hints.rows[C]) == {b"one", b"two"}
+    assert holder.hints.statistics.dropped["moved"] == 2
+    kinds = [kind for kind, _ in holder.turn.log]
+    assert kinds == [LOG_HINTS, LOG_HINTS, LOG_HINTS_DROPPED]
+    ((owner, sequence, records_sent),) = holder.tick(0.1)
+    assert (owner, set(records_sent)) == (C, {b"one", b"two"})
+    holder.handoff.on_ack(C, [sequence])
+    assert not holder.hints.rows
+    assert holder.store.get(b"one") == b""
+
+
+def test_without_room_for_the_rows_of_others_the_old_ones_stay() -> None:
+    holder = Holder()
+    holder.hold(B, one=b"1")
+    holder.replicas = [C]
+    holder.hints.closed = {C}
+    assert holder.tick() == []
+    assert set(holder.hints.rows) == {B}
+    holder.hints.closed = set()
+    holder.tick(REST_AFTER_FAILURE_S)
+    assert set(holder.hints.rows) == {C}

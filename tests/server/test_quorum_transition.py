@@ -11,7 +11,7 @@ def test_a_change_that_nobody_ended_is_ended_once_all_have_it() -> None:
     node = world.nodes[1]
     # A CONFIG SET whose node died behind its first half.
     begun = cluster_value.successor(
-        node.cluster.value, {"write-quorum": "1", "read-quorum": "all"}, stamp=node.clock.next(), actor=bytes(8)
+        node.cluster.value, {"write-quorum": "1", "read-quorum": "all"}, stamp=node.clock.next(), actor=bytes(8), members=3
     )
     node.cluster.adopt(begun)
     world.run(1.0)

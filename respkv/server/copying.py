@@ -1,0 +1,405 @@
+"""Partitions on their way between replicas: read from those that have them, or handed on to those that keep them. Pure.
+
+Rule 1: a partition has been copied when N - W + 1 of the replicas that are read were read from end to end and lacked nothing
+themselves: every acknowledged write is on W nodes, so one of those has it. Or when all of them were read: more there is not.
+Rule 2: what is copied is merged, never assigned, so writes that arrive meanwhile are safe.
+Rule 3: a copy is dropped only when every node that keeps the key has acknowledged that very version.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from respkv.commands.partition_walk import HASH_MAX
+from respkv.coordinator.operations import Ask, Call, Steps, Until, is_error
+from respkv.coordinator.replica import check_pairs, decode_pairs
+from respkv.errors import PeerProtocolError
+from respkv.server.turns import LOG_KEYS_DROPPED, LOG_WRITES
+from respkv.transport import border
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+    from typing import Any
+
+    from respkv.coordinator.operations import Step
+    from respkv.coordinator.routes import RouteTable
+    from respkv.ids import NodeId
+    from respkv.server.node import Node
+    from respkv.server.rows import Rows
+
+PIECE_ROWS = 1000
+PIECE_BYTES_MAX = 512 * 1024
+ANSWER_S = 5.0
+RETRY_S = 0.1
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class Position(msgspec.Struct, array_like=True, order=True):
+    """Where to go on: a partition and a hash in it. Of the partitions in whose preference list the caller stands in [low, high)."""
+
+    partition: int
+    first_hash: int
+    low: int
+    high: int
+
+    def is_in_ring(self, size: int) -> bool:
+        """Whether there is such a place."""
+        return 0 <= self.partition < size and 0 <= self.first_hash <= HASH_MAX and 0 <= self.low <= self.high
+
+
+class Piece(msgspec.Struct, array_like=True):
+    """Some rows, and where to go on; None at the end."""
+
+    pairs: list[bytes]
+    next: Position | None
+    is_whole: bool
+    """Whether the node that tells lacks nothing itself."""
+
+
+_decode_position = border.reader(Position)
+_decode_piece = border.reader(Piece)
+
+
+def places(table: RouteTable, node: NodeId) -> list[int]:
+    """In which place of each partition's preference list a node stands."""
+    return [table.preference(partition).index(node) for partition in range(len(table.holds))]
+
+
+class Copying:
+    """Reads the partitions in whose preference list this node stands in [low, high) from the others."""
+
+    __slots__ = ("_done", "_high", "_low", "_node", "_positions", "_retry_at", "_running", "_whole", "is_done", "is_over", "keys_total")
+
+    def __init__(self, node: Node, *, low: int, high: int) -> None:
+        """Nothing is read yet."""
+        self._node = node
+        self._low, self._high = low, high
+        self._positions: dict[NodeId, Position] = {}
+        self._running: set[NodeId] = set()
+        self._done: set[NodeId] = set()
+        """Nodes that were read from end to end."""
+        self._whole: set[NodeId] = set()
+        """Those of them that lacked nothing themselves meanwhile."""
+        self._retry_at = 0.0
+        self.keys_total = 0
+        self.is_done = False
+        self.is_over = False
+        """Nobody wants it any more: what still arrives is let go."""
+
+    def tick(self) -> bool:
+        """Copy from those who can be reached. Returns whether that was all."""
+        node = self._node
+        now = node.context.turn.now
+        if self.is_done or now < self._retry_at:
+            return self.is_done
+        self._retry_at = now + RETRY_S
+        sources = self._sources()
+        if self._is_complete(sources):
+            self.is_done = True
+            return True
+        usable = node.topology.usable()
+        for source in sorted(set().union(*sources) - self._whole - self._running):
+            if source in usable and not (source in self._done and self._lacks_data(source)):
+                self._running.add(source)
+                node.operations.start(self._copy(source), on_done=lambda _, source=source: self._running.discard(source))  # type: ignore[misc]
+        return False
+
+    def next_due(self) -> float:
+        """When `tick` is to be called again."""
+        return self._retry_at
+
+    def sources_count(self) -> int:
+        """How many nodes were read from end to end."""
+        return len(self._done)
+
+    def percent(self) -> int:
+        """How far it is, by the source that is least far."""
+        sources = set().union(*self._sources()) - self._done
+        if not sources:
+            return 100
+        size = self._node.cluster.ring.size
+        return min(100 * (self._positions[source].partition if source in self._positions else 0) // size for source in sources)
+
+    def _sources(self) -> list[frozenset[NodeId]]:
+        """The other replicas that are read, of each of the partitions."""
+        table, me = self._node.coordinator.table, self._node.me
+        assert table is not None
+        wanted = [partition for partition, place in enumerate(places(table, me)) if self._low <= place < self._high]
+        return [replicas - {me} for replicas in {frozenset(table.primaries(partition)) for partition in wanted}]
+
+    def _is_complete(self, sources: list[frozenset[NodeId]]) -> bool:
+        quorum = self._node.coordinator.quorum
+        needed = max(quorum.n - quorum.w + 1, 1)
+        return all(len(others & self._whole) >= needed or others <= self._done for others in sources)
+
+    def _lacks_data(self, source: NodeId) -> bool:
+        return bool(self._node.membership.application_value(source, "rebuilding"))
+
+    def _copy(self, source: NodeId) -> Steps:
+        node = self._node
+        position: Position | None = self._positions.get(source, Position(0, 0, self._low, self._high))
+        is_whole = True
+        while position is not None:
+            answers = yield Ask([source], "rows", _encode(position), ANSWER_S, partial(self._read, position))
+            piece = answers[source]
+            if piece is None or is_error(piece) or self.is_over:
+                return b""
+            self._take(piece.pairs)
+            is_whole = is_whole and piece.is_whole
+            position = piece.next
+            if position is not None and is_whole:
+                self._positions[source] = position
+        self._positions.pop(source, None)
+        self._done.add(source)
+        if is_whole:
+            self._whole.add(source)
+        node.context.turn.events.append(("verbose", f"copied all from {source[:8]}"))
+        return b""
+
+    def _read(self, position: Position, answer: bytes) -> Piece:
+        """What a source tells from a position on: it goes forward, or copying would never end."""
+        node = self._node
+        piece = _decode_piece(answer)
+        check_pairs(piece.pairs, wall_ms=node.context.turn.wall_ms)
+        if piece.next is not None and not (piece.next > position and piece.next.is_in_ring(len(node.store.shards))):
+            msg = "goes on where nothing can be"
+            raise PeerProtocolError(msg)
+        return piece
+
+    def _take(self, pairs: list[bytes]) -> None:
+        if pairs:
+            self.keys_total += len(pairs) >> 1
+            keep(self._node, pairs, lambda: None)
+
+
+def keep(node: Node, pairs: list[bytes], then: Callable[[], None]) -> None:
+    """Merge records into this node's copies. `then` is called once they are in its log."""
+    turn = node.context.turn
+
+    def merge() -> None:
+        node.store.merge_pairs(pairs)
+        turn.log.append((LOG_WRITES, _encode(pairs)))
+        turn.when_logged(then)
+
+    node.parking.when_loaded(pairs[::2], merge)
+
+
+class HandingOn:
+    """Sends the partitions in whose preference list this node stands in [low, high) to the first `low`, and drops them if it is to."""
+
+    __slots__ = ("_drops", "_high", "_low", "_node", "_partition", "_running", "is_done", "is_over", "keys_total")
+
+    def __init__(self, node: Node, *, low: int, high: int, drops: bool) -> None:
+        """Nothing is sent yet."""
+        self._node = node
+        self._low, self._high = low, high
+        self._drops = drops
+        self._partition = 0
+        self._running = False
+        self.keys_total = 0
+        self.is_done = False
+        self.is_over = False
+        """Nobody wants it any more."""
+
+    def tick(self) -> bool:
+        """Go on. Returns whether all is done."""
+        if not self._running and not self.is_done:
+            self._running = True
+            self._node.operations.start(self._run(), on_done=self._ended)
+        return self.is_done
+
+    def _ended(self, _: bytes) -> None:
+        self._running = False
+
+    def percent(self) -> int:
+        """How far it is."""
+        return 100 if self.is_done else 100 * self._partition // self._node.cluster.ring.size
+
+    def _run(self) -> Steps:
+        table = self._node.coordinator.table
+        assert table is not None
+        mine = places(table, self._node.me)
+        while self._partition < len(mine):
+            if self._low <= mine[self._partition] < self._high:
+                is_clean = yield from self._hand_on(self._partition)
+                if self.is_over:
+                    return b""
+                if not is_clean:
+                    # Something was written meanwhile, or a keeper is away: once more.
+                    yield from self._rest(RETRY_S)
+                    continue
+            self._partition += 1
+        self.is_done = True
+        return b""
+
+    def _hand_on(self, partition: int) -> Generator[Step, Any, bool]:
+        """One way through a partition. Returns whether all of it was taken, and dropped if that is wanted."""
+        node = self._node
+        is_clean, first_hash = True, 0
+        while not self.is_over:
+            rows, next_hash = yield from self._read(partition, first_hash)
+            if rows:
+                began = node.context.turn.now
+                if not (yield from self._send(partition, rows)):
+                    return False
+                self.keys_total += len(rows)
+                if self._drops:
+                    is_clean = (yield from self._drop(partition, rows)) and is_clean
+                # Half of the time is for others.
+                yield from self._rest(node.context.turn.now - began)
+            if next_hash is None:
+                return is_clean
+            first_hash = next_hash
+        return False
+
+    def _read(self, partition: int, first_hash: int) -> Generator[Step, Any, tuple[Rows, int | None]]:
+        found: list[tuple[Rows, int | None]] = []
+        self._node.rows.read(partition, first_hash, PIECE_ROWS, lambda rows, next_hash: found.append((rows, next_hash)))
+        while not found:
+            yield Until(lambda: bool(found), self._node.context.turn.now + RETRY_S)
+        return found[0]
+
+    def _send(self, partition: int, rows: Rows) -> Generator[Step, Any, bool]:
+        """See to it that all who keep the partition have these rows. Returns whether they have."""
+        node = self._node
+        table = node.coordinator.table
+        assert table is not None
+        keepers = table.preference(partition)[: self._low]
+        if not node.topology.usable().issuperset(keepers):
+            return False
+        start = 0
+        while start < len(rows):
+            pairs: list[bytes] = []
+            size = 0
+            while start < len(rows) and size < PIECE_BYTES_MAX:
+                pairs += rows[start]
+                size += len(pairs[-2]) + len(pairs[-1])
+                start += 1
+            answers = yield Ask(keepers, "keep", _encode(pairs), timeout_s=ANSWER_S)
+            if any(answer != b"+OK\r\n" for answer in answers.values()):
+                return False
+        return True
+
+    def _drop(self, partition: int, rows: Rows) -> Generator[Step, Any, bool]:
+        """Drop what has been sent. Returns whether that was all of it: not what has changed meanwhile."""
+        node = self._node
+        store, turn = node.store, node.context.turn
+        found: list[bool] = []
+
+        def drop() -> None:
+            unchanged = [key for key, record in rows if store.get(key) == record]
+            # A copy with a hint row belongs to its owner: it goes when that has it.
+            dropped = [key for key in unchanged if not node.hints.is_held(key)]
+            for key in dropped:
+                store.forget(partition, key)
+            if dropped:
+                turn.log.append((LOG_KEYS_DROPPED, _encode(dropped)))
+            found.append(len(unchanged) == len(rows))
+
+        node.parking.when_loaded([key for key, _ in rows], drop)
+        while not found:
+            yield Until(lambda: bool(found), turn.now + RETRY_S)
+        return found[0]
+
+    def _rest(self, seconds: float) -> Generator[Step, Any, None]:
+        if seconds > 0:
+            yield Until(lambda: self.is_over, self._node.context.turn.now + seconds)
+
+
+# --- the other end
+
+
+def serve_keep(node: Node, call: Call) -> None:
+    """The call "keep": take records of partitions that this node holds."""
+    pairs = decode_pairs(call.argument, wall_ms=node.context.turn.wall_ms)
+    holds, store = node.replica.holds, node.store
+    if node.replica.writes_disabled or not all(holds[store.partition(key)] for key in pairs[::2]):
+        call.answer(b"-ERR they cannot be kept here\r\n")
+    else:
+        keep(node, pairs, lambda: call.answer(b"+OK\r\n"))
+
+
+def serve_rows(node: Node, call: Call) -> None:
+    """The call "rows": rows of the partitions that the caller wants and that this node is read for, from a position on.
+
+    Nothing is told to a caller that believes in more replicas than this node does: one of the two has not heard of a change of N.
+    """
+    position, table = _decode_position(call.argument), node.coordinator.table
+    assert table is not None
+    if not position.is_in_ring(len(node.store.shards)):
+        msg = "there is no such position"
+        raise PeerProtocolError(msg)
+    if position.high > table.held_n:
+        call.answer(b"-ERR it knows of fewer replicas\r\n")
+    else:
+        _Serving(node, call, position).begin()
+
+
+class _Serving:
+    """One answer, gathered from as many partitions as it has room for."""
+
+    __slots__ = ("_call", "_node", "_pairs", "_position", "_size", "_waiting")
+
+    def __init__(self, node: Node, call: Call, position: Position) -> None:
+        self._node = node
+        self._call = call
+        self._position: Position | None = position
+        self._pairs: list[bytes] = []
+        self._size = 0
+        self._waiting = False
+
+    def begin(self) -> None:
+        """Find the first partition that is wanted."""
+        position = self._position
+        assert position is not None
+        if not self._is_wanted(position.partition, position):
+            self._position = self._following(position)
+        self.advance()
+
+    def _is_wanted(self, partition: int, position: Position) -> bool:
+        node = self._node
+        table = node.coordinator.table
+        assert table is not None
+        if not 0 <= partition < len(table.holds):
+            return False
+        preference = table.preference(partition)
+        return node.me in preference[: table.n] and self._call.source in preference[position.low : position.high]
+
+    def _following(self, position: Position) -> Position | None:
+        """The start of the next partition that is wanted."""
+        for partition in range(position.partition + 1, len(self._node.store.shards)):
+            if self._is_wanted(partition, position):
+                return Position(partition, 0, position.low, position.high)
+        return None
+
+    def advance(self) -> None:
+        """Read until the answer is full. What is in memory comes at once, so this is a loop and no recursion."""
+        while not self._waiting:
+            position = self._position
+            if position is None or self._size >= PIECE_BYTES_MAX or len(self._pairs) >= 2 * PIECE_ROWS:
+                piece = Piece(self._pairs, position, is_whole=not self._node.rebuild.needed)
+                self._call.answer(_encode(piece))
+                return
+            self._waiting = True
+            came_at_once = True
+
+            def then(rows: Rows, next_hash: int | None, position: Position = position) -> None:
+                self._take(position, rows, next_hash)
+                if not came_at_once:  # noqa: B023 - the cell of this round: the loop has ended by the time it matters
+                    self.advance()
+
+            self._node.rows.read(position.partition, position.first_hash, PIECE_ROWS, then)
+            came_at_once = False
+
+    def _take(self, position: Position, rows: Rows, next_hash: int | None) -> None:
+        self._waiting = False
+        for key, record in rows:
+            self._pairs += (key, record)
+            self._size += len(key) + len(record)
+        if next_hash is not None:
+            self._position = Position(position.partition, next_hash, position.low, position.high)
+        else:
+            self._position = self._following(position)
