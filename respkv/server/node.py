@@ -302,7 +302,7 @@ class Node:
         if membership.next_due <= now:
             for target, payload in membership.tick(now, self._turn.wall_ms):
                 self._out.control.append((target, payload))
-            self._watch_clock(now)
+            self.topology.watch_clock()
         self.handoff.tick()
         self.expiry.tick()
         self.topology.look()
@@ -475,15 +475,6 @@ class Node:
             self._out.purge_below = floor
         store.bound(settings.maxmemory)
         self.topology.redraw_due = True
-
-    def _watch_clock(self, now: float) -> None:
-        skew = self.membership.clock_skew_ms(self._turn.wall_ms, now)
-        limit = self.settings.max_clock_skew
-        was = self.coordinator.skew_ms
-        self.coordinator.skew_ms = skew if limit and skew is not None and abs(skew) > limit else None
-        if (was is None) != (self.coordinator.skew_ms is None):
-            text = "no longer" if was is not None else "now"
-            self._turn.events.append(("warning", f"this node's clock is {text} too far from its peers' (by {skew} ms)"))
 
     def _on_pressure(self, free_disk_bytes: int, *, stalled: bool) -> None:
         low = bool(self.settings.min_free_disk) and free_disk_bytes < self.settings.min_free_disk

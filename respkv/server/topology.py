@@ -109,6 +109,16 @@ class Topology:
         if self.redraw_due:
             self.redraw()
 
+    def watch_clock(self) -> None:
+        """See whether this node's clock is too far from its peers' to stamp writes."""
+        skew = self._membership.clock_skew_ms(self._turn.wall_ms, self._turn.now)
+        limit = self._settings.max_clock_skew
+        was = self._coordinator.skew_ms
+        self._coordinator.skew_ms = skew if limit and skew is not None and abs(skew) > limit else None
+        if (was is None) != (self._coordinator.skew_ms is None):
+            text = "no longer" if was is not None else "now"
+            self._turn.events.append(("warning", f"this node's clock is {text} too far from its peers' (by {skew} ms)"))
+
     def _look_for_conflicts(self) -> None:
         conflicts = self._membership.ring_conflicts()
         found = frozenset(conflict.node for conflict in conflicts)
