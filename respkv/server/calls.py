@@ -36,7 +36,7 @@ class Calls:
 
     def table(self) -> dict[str, Callable[[Call], None]]:
         """Name -> handler."""
-        return {
+        own: dict[str, Callable[[Call], None]] = {
             "value": self._node.cluster.serve_value,
             "count": self._scans.count,
             "scan": self._scans.scan,
@@ -46,7 +46,8 @@ class Calls:
             "keep": partial(serve_keep, self._node),
             "repair": self._node.anti_entropy.repair,
             "repair-progress": self._node.anti_entropy.tell_progress,
-        } | ExchangeCalls(self._node).table()
+        }
+        return own | ExchangeCalls(self._node).table()
 
     def _key(self, call: Call) -> None:
         """What this node holds of a key, for RESPKV KEY."""
