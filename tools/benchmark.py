@@ -4,6 +4,7 @@
     python tools/benchmark.py --memory        resident memory of a node with a million keys, and with maxmemory 100mb
     python tools/benchmark.py --restart       how long a node with a million keys takes to serve again
     python tools/benchmark.py --stall         latency at a low fixed rate before, during and after a node is stopped
+    python tools/benchmark.py --return        latency while a node is brought up that was away beyond its hints, or lost its disk
     python tools/benchmark.py --repair        how soon replicas with a million keys are equal again, of which some missed writes
 
 Both servers log at `appendfsync everysec`. A round measures redis-server and then respkv, each fresh client by fresh client;
@@ -25,7 +26,7 @@ from pathlib import Path
 TOP = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(TOP))
 
-from tools import benchmark_operations, benchmark_repair  # noqa: E402 - found only once the path is set
+from tools import benchmark_operations, benchmark_repair, benchmark_return  # noqa: E402 - found only once the path is set
 from tools.benchmark_servers import redis_server, respkv_nodes  # noqa: E402
 
 REQUESTS = {1: 100_000, 16: 600_000}
@@ -107,6 +108,7 @@ def main() -> None:
     parser.add_argument("--restart", action="store_true")
     parser.add_argument("--stall", action="store_true")
     parser.add_argument("--repair", action="store_true")
+    parser.add_argument("--return", action="store_true", dest="returning")
     arguments = parser.parse_args()
     print(machine())
     if arguments.memory or arguments.restart or arguments.stall:
@@ -114,6 +116,9 @@ def main() -> None:
         return
     if arguments.repair:
         benchmark_repair.run()
+        return
+    if arguments.returning:
+        benchmark_return.run()
         return
     rows = throughput(arguments.rounds, arguments.nodes or [1, 3])
     if arguments.json:

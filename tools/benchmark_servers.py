@@ -40,12 +40,12 @@ def ask(port: int, *words: str) -> str:
     return result.stdout.strip()
 
 
-def wait_for(condition: Callable[[], bool], what: str) -> None:
+def wait_for(condition: Callable[[], bool], what: str, *, within_s: float = READY_S) -> None:
     """Wait until a condition holds, or fail."""
-    deadline = time.monotonic() + READY_S
+    deadline = time.monotonic() + within_s
     while not condition():
         if time.monotonic() > deadline:
-            raise SystemExit(f"benchmark: {what} did not happen within {READY_S:g} s")
+            raise SystemExit(f"benchmark: {what} did not happen within {within_s:g} s")
         time.sleep(0.02)
 
 
