@@ -65,6 +65,10 @@ class Flush:
                 if not store.resident:
                     self._count(0)
 
+    def is_under_way(self) -> bool:
+        """Whether records are still to be dropped, or counted."""
+        return self._buries or self._partition is not None or self._node.store.counting is not None
+
     def next_due(self) -> float | None:
         """When `tick` is to be called again."""
         return self._node.context.turn.now if self._buries or self._partition is not None else None

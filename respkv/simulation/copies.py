@@ -135,7 +135,7 @@ def check_leftovers(world: World) -> list[str]:
     """Nothing is forgotten inside a node that is at rest."""
     found = []
     for process, node in world.nodes():
-        found += [f"n{process.index}: {text}" for text in _leftovers(node)]
+        found += [f"n{process.index}: {text}" for text in (*_leftovers(node), *_miscounts(process, node))]
     return found
 
 
@@ -149,8 +149,12 @@ def _leftovers(node: Node) -> Iterator[str]:
             yield f"client {number} still waits for {len(session.pending)} replies, {len(session.backlog)} commands are not begun"
     if node.statistics.internal_errors_total:
         yield f"{node.statistics.internal_errors_total} internal errors"
-    counted = sum(node.store.live)
-    if node.store.resident:
-        held = sum(1 for shard in node.store.shards for record in shard.values() if record >= node.store.floor and holds_value(record))
-        if held != counted:
-            yield f"{counted} live keys are counted, {held} are there"
+
+
+def _miscounts(process: Process, node: Node) -> Iterator[str]:
+    keys = {key for shard in node.store.shards for key in shard}
+    if not node.store.resident:
+        keys |= process.disk.row_keys()
+    counted, held = sum(node.store.live), sum(holds_value(held_record(process, key)) for key in keys)
+    if held != counted:
+        yield f"{counted} live keys are counted, {held} are there"

@@ -152,6 +152,8 @@ class World:
                 return f"n{process.index} holds hints for {owners}"
             if node.coordinator.in_flight_count() or node.parking.keys or node.operations.running_count:
                 return f"n{process.index} has requests in flight"
+            if node.flush.is_under_way():
+                return f"n{process.index} still counts what FLUSHALL left"
         return ""
 
     def is_whole(self) -> bool:
