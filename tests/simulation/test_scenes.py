@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from respkv.simulation.copies import check_copies, check_replicas
+from respkv.simulation.copies import check_copies, check_leftovers, check_replicas
 from tests.simulation.scene import Scene
 
 STRICT = {"sloppy-quorum": "no"}
@@ -150,3 +150,23 @@ def test_one_stand_in_keeps_hints_for_all_primaries_when_no_other_is_left() -> N
     scene.wait_for_rest()
     assert check_replicas(scene.world) == []
     assert check_copies(scene.world) == []
+
+
+def test_a_node_that_was_cut_off_counts_what_it_wrote_since_flushall_wherever_it_is() -> None:
+    # What had left memory before it learnt of the floor was not counted any more.
+    scene = Scene(nodes=3, directives={"maxmemory": "4000", "read-quorum": "one", "write-quorum": "one"})
+    assert scene.ask(0, *(f"SET old{number} {'x' * 50}" for number in range(50))) == [b"OK"] * 50
+    scene.cut(*both_ways(0, 2), *both_ways(1, 2))
+    scene.run(8.0)
+    assert scene.ask(0, "FLUSHALL") == [b"OK"]
+    scene.run(1.0)
+    assert scene.ask(2, *(f"SET new{number} {'x' * 50}" for number in range(50))) == [b"OK"] * 50
+    scene.node(2).freeze_soon()
+    scene.run(1.0)
+    store = scene.node(2).store
+    assert not store.resident
+    assert sum(len(shard) for shard in store.shards) < 50
+    scene.mend(*both_ways(0, 2), *both_ways(1, 2))
+    scene.wait_for_rest()
+    assert check_leftovers(scene.world) == []
+    assert scene.ask(2, "DBSIZE") == [50]
