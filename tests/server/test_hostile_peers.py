@@ -122,6 +122,8 @@ COMMANDS = [
     "RANDOMKEY",
     "RESPKV KEY k{n}",
     "RESPKV STATUS",
+    "RESPKV REPAIR",
+    "RESPKV REPAIR STATUS",
     "CLUSTER NODES",
     "CLUSTER COUNTKEYSINSLOT 1",
     "CONFIG SET speculative-retry 4{n}",
@@ -141,6 +143,8 @@ def test_no_nonsense_of_a_peer_stops_a_node(seed: int) -> None:
     for _ in range(40):
         client = rng.choice((first, first, other, liar))
         client(*rng.choice(COMMANDS).format(n=rng.randrange(9)).split())
+        if rng.randrange(8) == 0:
+            world.advance(1.0)
     world.rng = None
     world.advance(10.0)
     node = world.processes[0].node
