@@ -188,3 +188,19 @@ def merge_siblings(scene: Scene, index: int, value: bytes) -> None:
     node.store.merge(
         node.store.partition(b"k"), b"k", vectors.successor(held, held, new) if value == b"mine" else vectors.successor(b"", b"", new)
     )
+
+
+def test_what_a_coordinator_without_a_copy_brought_to_some_replicas_before_it_died() -> None:
+    scene = Scene(nodes=4, directives={"write-quorum": "one", "anti-entropy-interval": "5"})
+    key = scene.key_of(primary=0, without=3)
+    scene.cut((3, 1))
+    assert scene.ask(3, f"SET {key} v") == [b"OK"]
+    # It dies before it notices that one replica has not answered: nobody has a hint, and its log says nothing.
+    scene.process(3).kill()
+    scene.mend((3, 1))
+    scene.run(0.1)
+    assert check_replicas(scene.world) != []
+    scene.process(3).restart()
+    scene.wait_for_rest()
+    scene.run(6.0)
+    assert check_replicas(scene.world) == []
