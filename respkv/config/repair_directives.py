@@ -18,6 +18,18 @@ REPAIR = Group(
             "that costs a message of a few bytes. 0 compares only when RESPKV REPAIR asks for it. Lower it to find sooner what hints "
             "and reads did not repair.",
         ),
+        Directive(
+            name="tombstone-grace",
+            kind=Kind.INTEGER,
+            default="60",
+            minimum=1,
+            maximum=INT_MAX,
+            unit="seconds",
+            scope=Scope.CLUSTER,
+            help="For how long a deletion, or what is left of an expired value, is kept at least. It is dropped once all replicas have "
+            "it, no node holds a hint or a copy for another one, and all nodes have been up for as long as this: never by age alone. "
+            "Raise it where nodes stall for long.",
+        ),
     ),
     introduction="These belong to the cluster as well. Records are sent at the rates of handoff-rate-min and handoff-rate-max, and "
     "slower as soon as clients wait longer than usual.",

@@ -93,6 +93,7 @@ class Settings:
     handoff_rate_max: int
     handoff_latency_target: int
     anti_entropy_interval: int
+    tombstone_grace: int
 
     conflict_resolution: str
     conflict_resolution_prefix: tuple[str, ...]

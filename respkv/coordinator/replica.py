@@ -17,7 +17,7 @@ from respkv.errors import PeerProtocolError
 from respkv.placement.slots import key_slot
 from respkv.transport import border, frames
 from respkv.versions.clock import highest_credible
-from respkv.versions.records import ABSENT, are_well_formed
+from respkv.versions.records import ABSENT, are_well_formed, newest_stamp_of
 
 if TYPE_CHECKING:
     from respkv.ids import NodeId
@@ -55,6 +55,12 @@ def decode_records(body: bytes, *, wall_ms: int) -> list[bytes]:
         msg = "answers with what are no records"
         raise PeerProtocolError(msg)
     return records
+
+
+def _without(pairs: list[bytes], late: list[int]) -> tuple[list[int], list[bytes]]:
+    """The others among [key, record, ...], and their indices."""
+    left = [index for index in range(len(pairs) >> 1) if index not in late]
+    return left, [word for index in left for word in pairs[2 * index : 2 * index + 2]] if late else pairs
 
 
 class Replica:
@@ -110,9 +116,28 @@ class Replica:
             if not holds[partition]:
                 self._refuse(peer, sequence, "not a replica of this partition")
                 return
+        if late := self._late(pairs):
+            left, others = _without(pairs, late)
+            newer = [left[index] for index in self._store.merge_pairs(others)]
+            if others:
+                self._turn.log.append((LOG_WRITES, _encode(others)))
+            self._acknowledge(peer, sequence, sorted(late + newer))
+            return
         newer = self._store.merge_many(partitions, pairs)
         self._turn.log.append((LOG_WRITES, body))
         self._acknowledge(peer, sequence, newer)
+
+    def _late(self, pairs: list[bytes]) -> list[int]:
+        """Which records come later than a deletion that was dropped meanwhile, for all that is known: their keys are absent.
+
+        Stamps of a batch lie close together: the first tells whether to look closer.
+        """
+        store = self._store
+        if not pairs or pairs[1] >= store.reaped_below:
+            return []
+        below = int.from_bytes(store.reaped_below, "big")
+        items = enumerate(zip(pairs[::2], pairs[1::2], strict=True))
+        return [index for index, (key, record) in items if newest_stamp_of(record) < below and not store.get(key)]
 
     def _acknowledge(self, peer: NodeId, sequence: int, newer: list[int]) -> None:
         turn = self._turn
@@ -138,6 +163,8 @@ class Replica:
 
     def _keep(self, peer: NodeId, sequence: int, owners: list[NodeId], pairs: list[bytes]) -> None:
         store = self._store
+        late = self._late(pairs)
+        left, pairs = _without(pairs, late)
         kept = [self._hints.add(owner, pairs, self._turn.now) for owner in owners]
         self._turn.log += [(LOG_HINTS, _encode([owner, taken])) for owner, taken in zip(owners, kept, strict=True) if taken]
         fit = bool(owners) and all(len(taken) == len(pairs) for taken in kept)
@@ -148,10 +175,10 @@ class Replica:
             self._refuse(peer, sequence, "no room for hints (max-hints-size), or the owner was away for too long (max-hint-window)")
             return
         # A primary that keeps the rows, because no fallback is left, counts for its own copy whatever becomes of them.
-        newer = store.merge_pairs(pairs)
+        newer = [left[index] for index in store.merge_pairs(pairs)]
         if not fit:
             self._turn.log.append((LOG_WRITES, _encode(pairs)))
-        self._acknowledge(peer, sequence, newer)
+        self._acknowledge(peer, sequence, sorted(late + newer))
 
     def repair(self, peer: NodeId, sequence: int, body: bytes) -> None:
         """Records that this node lacks, from a read repair or a hint: merged whatever their stamps."""

@@ -13,6 +13,7 @@ Pure; together they are the node:
 `rows`      partitions read piece by piece, in the `hash_order` of their keys; `scans` answers KEYS, SCAN and the like from them.
 `expiry`    records whose time has come lose their values, in memory and in the tables; `flush` what FLUSHALL took goes from memory.
 `anti_entropy`  whom this node compares itself with, and when; `exchanges` how, by the `leaves` of its hash trees.
+`reaping`   deletions go once all replicas have them.
 `copying`   partitions on their way between replicas; `rebuild` what a node does that lacks data: it copies before it counts.
 `resizing`  this node's part in a change of the replication factor, stage by stage.
 `restore`   from a commit log and tables to a store, a hint book and a clock.

@@ -142,10 +142,10 @@ class AntiEntropy:
         """Whether an exchange that this node began is under way."""
         return self._exchange is not None
 
-    def figures(self) -> dict[str, int]:
+    def figures(self) -> dict[str, int | str]:
         """What INFO tells."""
         counted, store = self.statistics, self._node.store
-        told = {
+        told: dict[str, int | str] = {
             "exchanges": counted.exchanges_total,
             "exchanges_failed": counted.failed_total,
             "exchange_bytes": counted.bytes_total,
@@ -163,7 +163,7 @@ class AntiEntropy:
         }
         for peer in sorted(self._pairs):
             told[f"compared_with_{peer[: published.ID_DIGITS]}_unix_ms"] = counted.completed_at_ms.get(peer, 0)
-        return told
+        return told | self._node.reaping.figures()
 
     # --- whom and when
 

@@ -47,7 +47,7 @@ class Calls:
             "repair": self._node.anti_entropy.repair,
             "repair-progress": self._node.anti_entropy.tell_progress,
         }
-        return own | ExchangeCalls(self._node).table()
+        return own | ExchangeCalls(self._node).table() | self._node.reaping.table()
 
     def _key(self, call: Call) -> None:
         """What this node holds of a key, for RESPKV KEY."""

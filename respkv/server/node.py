@@ -22,6 +22,7 @@ from respkv.errors import PeerProtocolError
 from respkv.membership.gossip import Membership
 from respkv.repair.confirmation import Confirmation
 from respkv.repair.handoff import Handoff
+from respkv.repair.remains import reaped_rows
 from respkv.server import turns
 from respkv.server.admission import Admission
 from respkv.server.anti_entropy import AntiEntropy
@@ -33,6 +34,7 @@ from respkv.server.flush import Flush
 from respkv.server.options import membership_options
 from respkv.server.peers import Peers
 from respkv.server.pulse import Pulse
+from respkv.server.reaping import Reaping
 from respkv.server.rebuild import Rebuild
 from respkv.server.resizing import Resizing
 from respkv.server.rows import RowReader
@@ -156,7 +158,8 @@ class Node:
         self.rebuild = Rebuild(self)
         self.resizing = Resizing(self)
         self.anti_entropy = AntiEntropy(self)
-        self._background = (self.flush, self.rows, self.pulse, self.rebuild, self.resizing, self.anti_entropy)
+        self.reaping = Reaping(self)
+        self._background = (self.flush, self.rows, self.pulse, self.rebuild, self.resizing, self.anti_entropy, self.reaping)
         self.calls = Calls(self)
         self.dispatcher.calls |= self.calls.table()
         self.peers = Peers(
@@ -397,7 +400,7 @@ class Node:
         if store.frozen is None and self._log_bytes_since_freeze > self._memtable_bytes():
             self._freeze_number += 1
             self._log_bytes_since_freeze = 0
-            out.freeze = store.freeze(self._freeze_number, self.hints.changes())
+            out.freeze = store.freeze(self._freeze_number, [*self.hints.changes(), *reaped_rows(store)])
             self._log_unconfirmed = True
         if not store.resident:
             store.drop_absent(keep=self.parking.keys)

@@ -19,7 +19,8 @@ import msgspec
 
 from respkv.errors import DamageError
 from respkv.repair.hints import HINTS_PARTITION, HintStatistics, owner_and_key
-from respkv.server.turns import LOG_CONFIRMED, LOG_HINTS, LOG_HINTS_DROPPED, LOG_KEYS_DROPPED, LOG_MARK, LOG_WRITES
+from respkv.repair.remains import REAPED_PARTITION
+from respkv.server.turns import LOG_CONFIRMED, LOG_HINTS, LOG_HINTS_DROPPED, LOG_KEYS_DROPPED, LOG_MARK, LOG_REAPED, LOG_WRITES
 from respkv.versions.records import ABSENT, VALUE_EXPIRING, newest_stamp_of, pack_stamp
 
 if TYPE_CHECKING:
@@ -103,6 +104,8 @@ class Restoration:
             confirmed = self._marks.pop(int.from_bytes(body), 0)
             while self._tail and self._tail[0][0] <= confirmed:
                 self._tail.popleft()
+        elif kind == LOG_REAPED:
+            self._reaped(body)
         elif kind == LOG_KEYS_DROPPED:
             store = self._store
             for key in _decode_list(body):
@@ -113,6 +116,13 @@ class Restoration:
         else:
             msg = f"log record of unknown kind {kind}"
             raise DamageError(msg)
+
+    def _reaped(self, below: bytes) -> None:
+        if len(below) != len(pack_stamp(0)):
+            msg = "a stamp of another length"
+            raise DamageError(msg)
+        self._store.reaped_below = max(self._store.reaped_below, below)
+        self._clock.absorb(int.from_bytes(below) - 1)
 
     def _merge(self, pairs: list[bytes]) -> None:
         self._store.merge_pairs(pairs)
@@ -129,6 +139,9 @@ class Restoration:
                 owner, hinted = owner_and_key(key)
                 if (owner, hinted) not in from_log:
                     self._hints.restore(owner, (hinted,), self._now, changed=False)
+                continue
+            if partition == REAPED_PARTITION:
+                self._reaped(record)
                 continue
             newest = max(newest, record[:8])
             if record[16] >= VALUE_EXPIRING:

@@ -32,7 +32,8 @@ LOG_HINTS = 2  # [owner, [key, record, ...]]: stored like writes, and a hint row
 LOG_HINTS_DROPPED = 3  # [owner, [key, ...]]
 LOG_CONFIRMED = 4  # number of a mark (u64): everything before that mark reached its replicas or became a hint
 LOG_MARK = 6  # its number (u64)
-LOG_KEYS_DROPPED = 5  # [key, ...]: a stand-in copy that its owner has taken over
+LOG_KEYS_DROPPED = 5  # [key, ...]: stand-in copies that their owners have taken over, deletions that all replicas had
+LOG_REAPED = 7  # stamp (u64) above all deletions that were dropped
 
 
 class Departures:

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 
 from xxhash import xxh64_intdigest
 
-from respkv.repair.hints import HINTS_PARTITION
 from respkv.server import turns
 
 if TYPE_CHECKING:
     from respkv.server.turns import Departures
     from respkv.simulation.schedule import Schedule
 
+PARTITIONS_MAX = 1 << 14
+"""Rows of higher partitions are no records of keys, and a purge leaves them alone, as in the real tables."""
 RowKey = tuple[int, bytes]
 BATCH_PAUSE_S = 0.002
 """Between two pieces of a freeze."""
@@ -164,7 +165,7 @@ class Disk:
 
     def row_keys(self) -> set[bytes]:
         """All keys of records in the tables."""
-        return {key for partition, key in self.tables.keys() | self._fresh.keys() if partition != HINTS_PARTITION}
+        return {key for partition, key in self.tables.keys() | self._fresh.keys() if partition < PARTITIONS_MAX}
 
     def _get(self, key: RowKey) -> bytes | None:
         return self._fresh[key] if key in self._fresh else self.tables.get(key)
@@ -195,7 +196,7 @@ class Disk:
     def _purge(self, floor: bytes) -> None:
         for key in list(self.tables.keys() | self._fresh.keys()):
             record = self._get(key)
-            if record is not None and record[:8] < floor:
+            if record is not None and record[:8] < floor and key[0] < PARTITIONS_MAX:
                 self._write(*key, None)
 
     def _write_piece(self, incarnation: int, freeze: object, batches: Iterator[list[tuple[int, bytes, bytes | None]]], end: int) -> None:

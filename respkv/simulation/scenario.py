@@ -241,6 +241,7 @@ def draw(seed: int, *, nodes: int | None = None) -> Scenario:
     )
     scenario = _with_siblings(scenario, random.Random(f"siblings {seed}"))
     scenario = _with_clocks(scenario, random.Random(f"clocks {seed}"))
+    scenario = _with_haste(scenario, random.Random(f"haste {seed}"))
     scenario = scenario if scenario.quorums.n == RULES_N else replace(scenario, rules=())
     return _with_factors(scenario, random.Random(f"factors {seed}"))
 
@@ -258,6 +259,12 @@ def _with_siblings(scenario: Scenario, rng: random.Random) -> Scenario:
         return scenario
     limits = {"max-siblings": "4"} if rng.random() < 0.2 else {}
     return replace(scenario, directives={**scenario.directives, "conflict-resolution-prefix": SIBLINGS_PREFIXES, **limits})
+
+
+def _with_haste(scenario: Scenario, rng: random.Random) -> Scenario:
+    """Some clusters compare their replicas all the time, and let go of deletions as soon as they may."""
+    haste = {"anti-entropy-interval": rng.choice(("1", "60")), "tombstone-grace": rng.choice(("1", "60"))}
+    return replace(scenario, directives={**scenario.directives, **haste})
 
 
 def _with_clocks(scenario: Scenario, rng: random.Random) -> Scenario:

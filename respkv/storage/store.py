@@ -22,6 +22,7 @@ from respkv.versions.records import (
     VERSION_BYTES,
     holds_value,
     identity,
+    is_remains,
     is_visible,
     siblings_count,
     will_expire,
@@ -54,6 +55,9 @@ class Store:
         "live",
         "losses",
         "pinned",
+        "reaped_below",
+        "remains",
+        "remains_dropped",
         "removals",
         "resident",
         "shards",
@@ -84,6 +88,12 @@ class Store:
         """Keys in memory with an expiry, by partition."""
         self.expiries_dropped = 0
         """How many records with an expiry have left memory, or were not taken into it: they expire unseen."""
+        self.remains: list[set[bytes]] = [set() for _ in range(ring_size)]
+        """Keys in memory whose record may be shortened or dropped once all replicas have it, by partition."""
+        self.remains_dropped: list[int] = [0] * ring_size
+        """How many more only the tables hold, as far as is known."""
+        self.reaped_below = ABSENT
+        """A stamp (8 bytes) above all deletions that were dropped: an older write of a key that is absent comes too late."""
         self.removals: list[int] = [0] * ring_size
         """How often keys were taken out of memory, by partition: what else happens to a dictionary only appends to it."""
         self.frozen: Freeze | None = None
@@ -211,6 +221,10 @@ class Store:
             self.volatile[partition].add(key)
         elif old and old[16] >= VALUE_EXPIRING:
             self.volatile[partition].discard(key)
+        if is_remains(new):
+            self.remains[partition].add(key)
+        elif old:
+            self.remains[partition].discard(key)
 
     # --- what is not in memory
 
@@ -239,6 +253,8 @@ class Store:
         self.used_bytes += len(key) + len(record) + ENTRY_OVERHEAD_BYTES
         if will_expire(record):
             self.volatile[partition].add(key)
+        if is_remains(record):
+            self.remains[partition].add(key)
 
     def warm(self, partition: int, key: bytes, record: bytes, *, memory_bytes_max: int) -> None:
         """Take in a row of the tables at start, after the log was replayed: count it, and keep it while there is room."""
@@ -261,6 +277,7 @@ class Store:
             self.live[partition] += holds_value(record)
             self.conflicted[partition] += siblings_count(record) > 1
             self.expiries_dropped += will_expire(record)
+            self.remains_dropped[partition] += is_remains(record)
             return
         shard[key] = record
         self.used_bytes += len(key) + len(record) + ENTRY_OVERHEAD_BYTES
@@ -293,7 +310,7 @@ class Store:
             if partition == self.counting:
                 continue
             shard, pinned, frozen = self.shards[partition], self.pinned[partition], self.frozen
-            volatile, changed = self.volatile[partition], self.changed
+            volatile, remains, changed = self.volatile[partition], self.remains[partition], self.changed
             for key in [
                 key for key in shard if key not in pinned and key not in keep and (frozen is None or not frozen.holds(partition, key))
             ]:
@@ -306,6 +323,9 @@ class Store:
                 if key in volatile:
                     volatile.discard(key)
                     self.expiries_dropped += 1
+                if key in remains:
+                    remains.discard(key)
+                    self.remains_dropped[partition] += 1
         if dropped:
             self.resident = False
         return dropped
@@ -366,6 +386,10 @@ class Store:
             self.used_bytes -= len(old) if old is not None else -len(key) - ENTRY_OVERHEAD_BYTES
         self._note(partition, key)
 
+    def settle(self, partition: int, key: bytes, record: bytes) -> None:
+        """Put what every replica puts in the place of the record that all of them have."""
+        self._put(partition, key, record)
+
     # --- expiry and FLUSHALL
 
     def expire_some(self, now_ms: int, *, keys_max: int) -> int:
@@ -420,6 +444,8 @@ class Store:
         self._graveyard.extend(self.shards)
         self.shards = [{} for _ in range(count)]
         self.volatile = [set() for _ in range(count)]
+        self.remains = [set() for _ in range(count)]
+        self.remains_dropped = [0] * count
         self.used_bytes = 0
         self.changed = {}
         self.trees.clear()
@@ -443,6 +469,8 @@ class Store:
         self.live[partition] = sum(map(holds_value, kept.values())) + sum(key not in kept for key in elsewhere)
         self.conflicted[partition] = sum(record[16:17] == b"\x03" and siblings_count(record) > 1 for record in kept.values())
         self.volatile[partition].intersection_update(kept)
+        self.remains[partition].intersection_update(kept)
+        self.remains_dropped[partition] += not self.resident
 
     def bury(self, shards_max: int = 16) -> bool:
         """Free some of what FLUSHALL left behind; freeing a million records at once would stop the node."""

@@ -182,6 +182,13 @@ def holds_value(record: bytes) -> bool:
     return form == VALUE or (form == VALUE_EXPIRING and len(record) > EXPIRED_BYTES)
 
 
+def is_remains(record: bytes) -> bool:
+    """Whether a record is only, or also, about the past: a deletion, what expired, what siblings have seen."""
+    if not record or record[16] == VALUE:
+        return False
+    return record[16] != VALUE_EXPIRING or len(record) <= EXPIRED_BYTES
+
+
 def will_expire(record: bytes) -> bool:
     """Whether value bytes are stored that are to be dropped one day."""
     if not record or record[16] in {TOMBSTONE, VALUE}:

@@ -16,6 +16,7 @@ A transcript is blocks of lines, one turn a line, and behind `----` what the coo
     always                        appendfsync always
     read-repair async             blocking, async or off
     hints 100 | window-closed b   max-hints-size in bytes; an owner was away for longer than max-hint-window
+    reaped 9                      deletions up to this stamp were dropped
     hold k v@5 | held k m         put a version into this node's memory; look at it
     state                         what is left
 
@@ -243,6 +244,8 @@ class Lab:
                 self.hints.bytes_max = int(limit)
             case ["window-closed", letters]:
                 self.hints.closed |= set(map(node_id, letters))
+            case ["reaped", stamp]:
+                self.store.reaped_below = records.pack_stamp(int(stamp) + 1)
             case ["disk-full"]:
                 self.replica.writes_disabled = self.coordinator.writes_disabled = "the disk is nearly full (min-free-disk)"
             case ["clock-off", milliseconds]:

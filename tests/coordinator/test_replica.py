@@ -50,6 +50,42 @@ TRANSCRIPTS = {
         held k=w@9
         held m=x@6
         """,
+    "an older write than deletions that were dropped comes too late, unless its key is there": """
+        nodes abcde
+        reaped 9
+        hold k w@3
+        b write 7 k=v@5 m=x@9 n=y@12
+        b write 8 m=x@10
+        held k m n
+        ----
+        log writes k=v@5 n=y@12
+        -> b #7 newer 1
+        log writes m=x@10
+        -> b #0 ack 8
+        held k=v@5
+        held m=x@10
+        held n=y@12
+        """,
+    "a stand-in keeps no write that comes too late; a repair is merged whatever its stamp": """
+        nodes abcde
+        reaped 9
+        b stand-in 7 c k1=v@5 k2=w@12
+        b stand-in 8 c k3=v@5
+        b repair 9 k=v@5
+        held k1 k2 k3 k
+        state
+        ----
+        log hints c k2=w@12
+        -> b #7 newer 0
+        -> b #8 newer 0
+        log writes k=v@5
+        -> b #0 ack 9
+        held k1=-
+        held k2=w@12
+        held k3=-
+        held k=v@5
+        reads=0 writes=0 waiting=0 hints=c:k2
+        """,
     "partitions that this node does not hold are refused, all or nothing": """
         nodes abcde
         b write 7 k=v@5 k1=w@6

@@ -7,7 +7,7 @@ from tests.commands.node_alone import World
 
 
 def test_what_expires_in_the_tables_alone_goes_as_well() -> None:
-    world = World(1)
+    world = World(1, tombstone_grace="100000")
     client = world.client()
     for number in range(600):
         client("SET", f"short:{number}", "v" * 10, "PX", 5000)
@@ -34,7 +34,7 @@ def test_what_expires_in_the_tables_alone_goes_as_well() -> None:
 
 
 def test_what_is_still_to_expire_is_looked_for_again() -> None:
-    world = World(1)
+    world = World(1, tombstone_grace="100000")
     client = world.client()
     client("SET", "soon", "v", "PX", 1000)
     client("SET", "late", "v", "PX", 100_000)
@@ -49,7 +49,7 @@ def test_what_is_still_to_expire_is_looked_for_again() -> None:
 
 
 def test_without_values_that_expire_nobody_looks() -> None:
-    world = World(1)
+    world = World(1, tombstone_grace="100000")
     client = world.client()
     for number in range(100):
         client("SET", f"stays:{number}", "v")

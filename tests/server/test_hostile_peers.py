@@ -254,6 +254,8 @@ CALLS = {
     "keys of a leaf nowhere": ("tree-keys", [[0, -1]]),
     "keys of no leaf": ("tree-keys", []),
     "a record that is none, to be settled": ("tree-meet", [["k", "no record", 0]]),
+    "remains of several lengths": ("reap-look", [1, 3, [b"k"], [], [1]]),
+    "remains of the far future": ("reap", [1, 3, b"\xff" * 8, [b"k"], [1], [1]]),
     "a repair of nothing": ("repair", ["all"]),
 }
 
