@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from respkv.simulation.copies import check_copies, check_leftovers, check_replicas
+from respkv.simulation.copies import check_copies, check_leftovers, check_replicas, check_trees
 from respkv.simulation.history import NEVER
 from respkv.simulation.promises import check_appends, check_counters, check_locks, check_registers
 from respkv.simulation.sibling_promises import check_siblings
@@ -36,6 +36,7 @@ def check_patience(world: World) -> list[str]:
 CHECKS = (
     check_replicas,
     check_copies,
+    check_trees,
     check_registers,
     check_counters,
     check_appends,

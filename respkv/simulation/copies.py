@@ -5,8 +5,11 @@ from __future__ import annotations
 from functools import reduce
 from typing import TYPE_CHECKING
 
+from xxhash import xxh64_intdigest
+
 from respkv.commands.table import COMMANDS
 from respkv.simulation.clients import Reader
+from respkv.storage.hash_trees import item_hash
 from respkv.versions.records import ABSENT, HEADER_BYTES, expiry_of, holds_value, is_visible, without_expired_value
 from respkv.versions.vectors import merge
 
@@ -84,6 +87,26 @@ def check_copies(world: World) -> list[str]:
                 found.append(
                     f"n{process.index} still holds {key!r}, which belongs to {sorted(owners)}: {describe(held_record(process, key))}"
                 )
+    return found
+
+
+def check_trees(world: World) -> list[str]:
+    """Each node's hash trees are those of what it holds, whichever way it came there."""
+    found = []
+    for process, node in world.nodes():
+        trees, store = node.store.trees, node.store
+        while not trees.take_in(store, len(store.changed)):
+            pass
+        roots = [0] * len(store.shards)
+        for key in all_keys(world):
+            record = held_record(process, key)
+            if record:
+                roots[store.partition(key)] ^= item_hash(xxh64_intdigest(key), record)
+        wrong = [partition for partition, root in enumerate(roots) if root != trees.roots[partition] and partition not in trees.spoilt]
+        if wrong:
+            found.append(f"n{process.index}: the hash trees of partitions {wrong} are not those of what it holds")
+        if trees.corrected_total:
+            found.append(f"n{process.index} found {trees.corrected_total} leaves of its hash trees wrong")
     return found
 
 

@@ -25,6 +25,7 @@ from respkv.simulation.bugs_of_quorums import (
     StandInsCount,
     WriteAnsweredEarly,
 )
+from respkv.simulation.bugs_of_repair import ExchangeGivesOnly, RootsTakenForEqual, TreeMissesRepairs
 from respkv.simulation.bugs_of_siblings import ActorKept, ActorReused, ContextIgnored, ReplacedComesBack, SiblingDropped
 from respkv.simulation.bugs_of_storage import (
     AckBeforeAppend,
@@ -58,7 +59,10 @@ def planted(bugs: Bugs) -> Iterator[None]:
 def made_for(scenario: Scenario, bugs: Bugs) -> Scenario:
     """The scenario in which a bug may show."""
     faults = scenario.faults if bugs.faults is None else bugs.faults
-    return replace(scenario, faults=faults, directives={**scenario.directives, **bugs.directives}, **bugs.others)
+    # Where trees are compared what got lost is found again; and hints have room, where nothing else is said.
+    roomy = {name: text for name, text in scenario.directives.items() if name not in {"max-hints-size", "read-repair"}}
+    directives = {**roomy, "anti-entropy-interval": "0", **bugs.directives}
+    return replace(scenario, faults=faults, directives=directives, **bugs.others)
 
 
 BUGS: dict[str, type[Bugs]] = {
@@ -67,6 +71,9 @@ BUGS: dict[str, type[Bugs]] = {
     "sibling dropped by a merge": SiblingDropped,
     "replaced value comes back": ReplacedComesBack,
     "context ignored": ContextIgnored,
+    "tree misses repairs": TreeMissesRepairs,
+    "trees taken for equal": RootsTakenForEqual,
+    "exchange gives, never takes": ExchangeGivesOnly,
     "hint lost": HintLost,
     "hint dropped before ack": HintDroppedEarly,
     "tie broken by place": TieBrokenByPlace,

@@ -82,6 +82,11 @@ class Scenario:
         return SIBLINGS_PREFIXES in self.directives.values()
 
     @property
+    def compares_trees(self) -> bool:
+        """Whether replicas find by themselves where they differ, without anybody reading, and whatever became of hints."""
+        return self.directives.get("anti-entropy-interval") != "0"
+
+    @property
     def is_healthy(self) -> bool:
         """Whether nothing goes wrong but clocks and delays."""
         return not self.faults
@@ -121,10 +126,9 @@ class Scenario:
     @property
     def reads_are_monotonic(self) -> bool:
         """Whether no read answers older than an earlier one, even of writes that nobody acknowledged."""
-        n, r, _, _, _ = self.quorums
         waits = self.directives.get("read-repair", "blocking") == "blocking"
         settled = not self.rules and not self.loses_power
-        return waits and settled and self.is_strict and 2 * r > n
+        return waits and settled and self.is_strict and all(2 * quorum.r > quorum.n for quorum in self.all_quorums)
 
     @property
     def least_w(self) -> int:
@@ -134,6 +138,8 @@ class Scenario:
     @property
     def may_differ(self) -> bool:
         """Whether replicas may differ in the end, and nobody know it: a coordinator that died before it could make a hint."""
+        if self.compares_trees:
+            return False
         if "power" in self.faults or "wipe" in self.faults or self.directives.get("hinted-handoff") == "no":
             return True
         # Where every node holds every key, a coordinator that was killed finds in its log what it owes.
@@ -239,6 +245,7 @@ def draw(seed: int, *, nodes: int | None = None) -> Scenario:
         rules=RULES if rng.random() < 0.15 else (),
         memtable_bytes=rng.choice((1 << 26, 1 << 15, 1 << 13)),
     )
+    scenario = _with_trees(scenario, random.Random(f"trees {seed}"))
     scenario = _with_siblings(scenario, random.Random(f"siblings {seed}"))
     scenario = _with_clocks(scenario, random.Random(f"clocks {seed}"))
     scenario = _with_haste(scenario, random.Random(f"haste {seed}"))
@@ -251,6 +258,18 @@ def _with_factors(scenario: Scenario, rng: random.Random) -> Scenario:
     if rng.random() >= FACTORS_RATIO or scenario.rules:
         return scenario
     return replace(scenario, factors=tuple(sorted({min(factor, scenario.nodes) for factor in rng.sample((1, 2, 3, 4, 5), 3)})))
+
+
+def _with_trees(scenario: Scenario, rng: random.Random) -> Scenario:
+    """In most clusters replicas compare hash trees; then hints may be dropped, and reads need not repair."""
+    if rng.random() < 0.4:
+        return replace(scenario, directives={**scenario.directives, "anti-entropy-interval": "0"})
+    directives = {**scenario.directives, "anti-entropy-interval": str(rng.choice((1, 3)))}
+    if rng.random() < 0.3:
+        directives["max-hints-size"] = str(rng.choice((1, 1000)))
+    if rng.random() < 0.2:
+        directives["read-repair"] = "off"
+    return replace(scenario, directives=directives)
 
 
 def _with_siblings(scenario: Scenario, rng: random.Random) -> Scenario:

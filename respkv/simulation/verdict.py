@@ -18,6 +18,7 @@ from respkv.simulation.workload import Workload
 from respkv.simulation.world import World
 
 if TYPE_CHECKING:
+    from respkv.ids import NodeId
     from respkv.simulation.scenario import Scenario
 
 SETTLE_S = 20.0
@@ -26,6 +27,9 @@ NEWS_S = 2.5
 DRAIN_S = 25.0
 REST_S = 60.0
 READ_S = 1.0
+EXCHANGES_INTERVALS = 3
+EXCHANGES_S = 15.0
+"""What is added for pairs of which one was busy, or could not be reached for a moment."""
 STEP_S = 0.1
 
 
@@ -92,10 +96,35 @@ def _play(world: World) -> list[str]:
     if not _wait(world, REST_S):
         return [f"not at rest {REST_S} s after everything was healed: {world.unrest()}", *world.problems]
     schedule.run_until(schedule.now + NEWS_S)
+    if scenario.compares_trees and (missing := _wait_for_exchanges(world)):
+        return [missing, *world.problems]
     if scenario.may_differ:
         world.problems += _read_everything(world)
     schedule.run_until(schedule.now + last_expiry_s(world))
     return check_all(world) + check_surveys(world)
+
+
+def _wait_for_exchanges(world: World) -> str:
+    """Wait until every pair of replicas has compared its trees since the cluster is at rest: who has not in time, or nothing."""
+    schedule = world.schedule
+    since = {process.me: process.clock.read(schedule.now) for process in world.processes}
+    end = schedule.now + EXCHANGES_INTERVALS * world.settings.anti_entropy_interval + EXCHANGES_S
+    while missing := _unmet(world, since):
+        if schedule.now >= end:
+            return missing
+        schedule.run_until(schedule.now + STEP_S)
+    return ""
+
+
+def _unmet(world: World, since: dict[NodeId, int]) -> str:
+    lists = [world.primaries_of(partition) for partition in range(world.scenario.ring_size)]
+    for process, node in world.nodes():
+        met = node.anti_entropy.statistics.completed_at_ms
+        others = {other.me for primaries in lists if process in primaries for other in primaries if other is not process}
+        missing = [f"n{world.index_of[other]}" for other in sorted(others) if met.get(other, 0) <= since[process.me]]
+        if missing:
+            return f"n{process.index} has not compared its trees with {', '.join(missing)}"
+    return ""
 
 
 def _read_everything(world: World) -> list[str]:

@@ -162,7 +162,10 @@ class World:
 
     def primaries(self, key: bytes) -> list[Process]:
         """The processes that hold a key, in the order of its preference list."""
-        partition = key_slot(key) * self.scenario.ring_size >> 14
+        return self.primaries_of(key_slot(key) * self.scenario.ring_size >> 14)
+
+    def primaries_of(self, partition: int) -> list[Process]:
+        """The processes that hold a partition, in the order of its preference list."""
         counts = [node.coordinator.quorum.n for _, node in self.nodes()]
         preference = self.ring.preference_list(partition)[: max(counts, default=self.scenario.quorums.n)]
         return [self.processes[self.index_of[node]] for node in preference]
