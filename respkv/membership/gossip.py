@@ -166,7 +166,12 @@ class Membership:
             reconciler.compare(message.entries, news)
             wanted = reconciler.answer(message.requests)
             return Deltas(self._wall_ms(now), wanted) if wanted else None
-        reconciler.absorb([message.own] if isinstance(message, Announce) else message.deltas, news)
+        if isinstance(message, Announce):
+            reconciler.absorb([message.own], news)
+            # Nobody's digest tells an announcer what is held of it: that its clock was set back before it started again.
+            later = reconciler.later_life(message.own)
+            return None if later is None else Deltas(self._wall_ms(now), [full_state(later)])
+        reconciler.absorb(message.deltas, news)
         return None
 
     def _take_news(self, news: News, source: NodeId, now: float) -> None:

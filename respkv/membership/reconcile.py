@@ -112,6 +112,11 @@ class Reconciler:
                 self._advance(member, delta.heartbeat, news)
                 _take(member, delta)
 
+    def later_life(self, delta: Delta) -> Member | None:
+        """The member that a delta speaks of, if a later incarnation of it is known."""
+        member = self._table.get(delta.node.hex())
+        return member if member is not None and member.generation > delta.generation else None
+
     def _join(self, delta: Delta, news: News) -> Member | None:
         if not self.allow_unknown or delta.location is None:
             self.unknown_total += 1
