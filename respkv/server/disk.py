@@ -75,6 +75,11 @@ class _Bell:
         self._rung = True
         self._lot.unpark()
 
+    @property
+    def waiting_count(self) -> int:
+        """Tasks that have nothing to do until it is rung."""
+        return len(self._lot)
+
     async def wait_rung(self) -> None:
         while not self._rung:
             await self._lot.park()
@@ -146,6 +151,12 @@ class Disk:
         if departures.purge_below is not None:
             self._purge_stamp = departures.purge_below
             self._purge_bell.ring()
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether none of the tasks has anything to do, nor waits for a thread."""
+        bells = (self._log_bell, self._freeze_bell, self._scan_bell, self._purge_bell, self._save_bell)
+        return self._load_bell.waiting_count == LOAD_THREADS and all(bell.waiting_count for bell in bells)
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Work until cancelled; raises (in an exception group) the StorageError that ends it otherwise."""

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 EVENTS_PER_TURN_MAX = 512
 ACCEPTS_PER_TURN_MAX = 64
 ACCEPT_PAUSE_S = 0.1
+TASKS_WAIT_S = 0.001
+"""How long other tasks of a loaded node may have to wait for their turn. What the disk has for the node is never kept waiting."""
 
 
 class DiskShell(Protocol):
@@ -37,6 +39,10 @@ class DiskShell(Protocol):
 
     def obey(self, departures: turns.Departures) -> None:
         """Append to the log at once; arrange for everything else that concerns the disk."""
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing is under way that ends in an arrival."""
 
 
 class Reactor:
@@ -60,6 +66,8 @@ class Reactor:
         self.exit_code: int | None = None
         self._next_client_id = 0
         self._wake_at = 0.0
+        self._shared_at = 0.0
+        """When other tasks last had a chance to run."""
         self._paused_listeners: list[tuple[float, ListenerChannel]] = []
         self._woken = False
         self._wake_descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -180,13 +188,20 @@ class Reactor:
         poll, monotonic = self.epoll.poll, time.monotonic
         while self.exit_code is None:
             events = poll(0, EVENTS_PER_TURN_MAX)
-            if not events and not self.arrivals and (wait_s := self._wake_at - monotonic()) > 0:
-                with trio.move_on_after(wait_s):
-                    await trio.lowlevel.wait_readable(self.epoll.fileno())
-                events = poll(0, EVENTS_PER_TURN_MAX)
-            else:
+            now = monotonic()
+            is_quiet = self.disk.is_quiet
+            if not is_quiet or now > self._shared_at + TASKS_WAIT_S:
                 # Also when a turn asked for the next one at once, as long commands do: other tasks must have theirs.
+                self._shared_at = now
                 await trio.lowlevel.checkpoint()
+            if not events and not self.arrivals and self._wake_at > now:
+                # A node under load waits for a few microseconds at a time. To let trio wait costs as much as a turn: so
+                # the first moment is waited for right here, while nobody else has anything to do.
+                events = poll(TASKS_WAIT_S, EVENTS_PER_TURN_MAX) if is_quiet else []
+                if not events:
+                    with trio.move_on_after(self._wake_at - now):
+                        await trio.lowlevel.wait_readable(self.epoll.fileno())
+                    events = poll(0, EVENTS_PER_TURN_MAX)
             for descriptor, mask in events:
                 channel = self.channels.get(descriptor)
                 if channel is not None:
