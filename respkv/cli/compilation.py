@@ -14,7 +14,11 @@ EXIT_INTERPRETED = 1
 
 def compile_hot_modules() -> int:
     """Compile what is not, and say so; the exit code. Nothing is printed if there is nothing to do."""
-    sources = builder.Sources()
+    try:
+        sources = builder.Sources()
+    except SyntaxError as error:
+        _say(f"not compiled: {error}")
+        return EXIT_INTERPRETED
     count = len(sources.missing())
     if not count:
         return EXIT_COMPILED

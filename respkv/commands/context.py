@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from respkv.commands.causality import CausalContexts
+from respkv.coordinator.batches import Waiter
 from respkv.metrics import SlowEvents
 from respkv.versions import records
 
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 NIL = {2: b"$-1\r\n", 3: b"_\r\n"}
 
 
-class Client:
+class Client(Waiter):
     """A connection, as commands see it and change it."""
 
     __slots__ = (
@@ -46,24 +47,18 @@ class Client:
         "created",
         "flags",
         "id",
-        "last",
         "last_active",
         "last_command",
         "lib_name",
         "lib_version",
         "local_address",
-        "mutating",
         "name",
-        "nil",
         "out",
         "out_bytes",
-        "pending",
         "quorum",
-        "reading",
         "readonly",
         "reply_mode",
         "resp",
-        "setting",
         "silent",
         "total_commands",
         "transaction",
@@ -75,6 +70,7 @@ class Client:
 
     def __init__(self, client_id: int, *, address: str, local_address: str, now: float) -> None:
         """A client that has said nothing yet."""
+        super().__init__(NIL[2])
         self.id = client_id
         self.address = address
         self.local_address = local_address
@@ -85,7 +81,6 @@ class Client:
         self.lib_name = b""
         self.lib_version = b""
         self.resp = 2
-        self.nil = NIL[2]
         self.authenticated = False
         self.flags: set[str] = set()
         """`no-evict`, `no-touch`."""
@@ -103,20 +98,13 @@ class Client:
         """A command was refused while it was to be queued: EXEC will refuse them all."""
         self.usual = False
         """Whether plain GET and SET may take the short way: see `settle`."""
-        self.last: Any = None
-        """For RESPKV LAST and WAIT: the batch or batches of the last read or write, or the node that it was passed on to."""
         self.contexts = CausalContexts()
         """What the connection has read of keys that keep siblings."""
         self.watched: dict[bytes, tuple[bytes, bool]] | None = None
         """By WATCH, for each key: which version was found, and whether there was a value."""
         self.total_commands = 0
         self.closing = False
-        self.pending: deque[list[Any]] = deque()
         self.backlog: deque[list[bytes]] = deque()
-        self.reading: set[bytes] = set()
-        self.mutating: set[bytes] = set()
-        self.setting: set[bytes] = set()
-        """Keys of plain SETs on their way that are merged into this node's own copy: only a blind write may pass them."""
         self.out: list[bytes] = []
         self.out_bytes = 0
         """Reply bytes that the shell could not send yet."""
@@ -132,10 +120,6 @@ class Client:
         if self.readonly and context.settings.readonly_consistency == "one":
             return (self.quorum or context.coordinator.quorum)._replace(r=1, pr=0)
         return self.quorum
-
-    def drain(self) -> None:
-        """Some pending replies may have come."""
-        raise NotImplementedError
 
     def set_authenticated(self, *, authenticated: bool) -> None:
         """Trust the client, or no longer."""

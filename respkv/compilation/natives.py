@@ -24,6 +24,8 @@ class NativeClass:
     base: str
     fields: dict[str, str] = field(default_factory=dict)
     """The type of each attribute of its own: a builtin, a native class, or `object`."""
+    inherited: frozenset[str] = frozenset()
+    """The attributes of its base, and of the bases of that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +58,10 @@ def tell(source: str, known: Natives) -> Told:
     for node in tree.body:
         if isinstance(node, ast.ClassDef) and node.name in classes:
             own = classes[node.name]
-            inherited = _inherited(own, visible | classes)
-            own.fields = {name: kind for name, kind in _fields(node, names) if name not in inherited}
+            if own.base:
+                base = (visible | classes)[own.base]
+                own.inherited = base.inherited | base.fields.keys()
+            own.fields = {name: kind for name, kind in _fields(node, names) if name not in own.inherited}
     lines = [f"from {module} cimport {name}" for module, name in sorted(imported)]
     for name, own in classes.items():
         lines += ["", f"cdef class {name}({own.base}):" if own.base else f"cdef class {name}:"]
@@ -69,14 +73,6 @@ def _may_be_native(node: ast.ClassDef, natives: Mapping[str, NativeClass]) -> bo
     if node.decorator_list or node.keywords or len(node.bases) > 1:
         return False
     return not any(isinstance(item, ast.AnnAssign) for item in node.body) and all(_name_of(base) in natives for base in node.bases)
-
-
-def _inherited(own: NativeClass, natives: Mapping[str, NativeClass]) -> set[str]:
-    names: set[str] = set()
-    while own.base:
-        own = natives[own.base]
-        names |= own.fields.keys()
-    return names
 
 
 def _fields(node: ast.ClassDef, names: frozenset[str] | set[str]) -> Iterator[tuple[str, str]]:

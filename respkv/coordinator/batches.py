@@ -7,6 +7,7 @@ its cells in the order of its commands; all plain writes of a batch share one.
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
 from respkv.versions.vectors import merge
@@ -22,13 +23,25 @@ Cell = list[Any]
 """[None], then [reply bytes]."""
 
 
-class Waiter(Protocol):
+class Waiter:
     """A connection, as batches see it."""
 
-    nil: bytes
+    __slots__ = ("last", "mutating", "nil", "pending", "reading", "setting")
+
+    def __init__(self, nil: bytes) -> None:
+        """`nil` is what it hears of keys that do not exist."""
+        self.nil = nil
+        self.last: Any = None
+        """For RESPKV LAST and WAIT: the batch or batches of the last read or write, or the node that it was passed on to."""
+        self.pending: deque[Cell] = deque()
+        self.reading: set[bytes] = set()
+        self.mutating: set[bytes] = set()
+        self.setting: set[bytes] = set()
+        """Keys of plain SETs on their way that are merged into this node's own copy: only a blind write may pass them."""
 
     def drain(self) -> None:
         """Some of the cells were filled: send what can be sent, in order."""
+        raise NotImplementedError
 
 
 class Gatherer(Protocol):

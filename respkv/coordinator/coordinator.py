@@ -11,10 +11,10 @@ from __future__ import annotations
 from binascii import crc_hqx
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from respkv.config.quorums import Quorums
-from respkv.coordinator.batches import Cell, Gatherer, ReadBatch, WriteBatch
+from respkv.coordinator.batches import Cell, Gatherer, ReadBatch, Waiter, WriteBatch
 from respkv.coordinator.compensation import Compensation
 from respkv.coordinator.read_repairs import ReadRepairs
 from respkv.coordinator.reads import Reads
@@ -147,14 +147,14 @@ class Coordinator:
         assert self.table is not None
         return self.table.stored(partition)
 
-    def set_plain(self, conn: Any, key: bytes, value: bytes) -> bytes | None:
+    def set_plain(self, conn: Waiter, key: bytes, value: bytes) -> bytes | None:
         """SET without options at the default quorum. Returns the reply, or None: its cell is among the connection's.
 
         The caller has checked that the key is in memory where that matters (`is_ready`).
         """
         partition = (crc_hqx(key, 0) & 16383 if b"{" not in key else key_slot(key)) >> self.shift
-        route = self.routes[partition]
-        batch = route.writing
+        route: Route = self.routes[partition]
+        batch: WriteBatch | None = route.writing
         if batch is None:
             batch = self.writes.open(route, None)
         clock = self.clock
@@ -162,36 +162,43 @@ class Coordinator:
         record = pack_stamp(clock.last) + self.tail + value
         if route.local_write:
             self.store.merge(partition, key, record)
-        batch.items += (key, record)
+        items = batch.items
+        items.append(key)
+        items.append(record)
         conn.last = batch
         if batch.instant:
             return OK
-        (conn.setting if route.local_read else conn.mutating).add(key)
+        if route.local_read:
+            conn.setting.add(key)
+        else:
+            conn.mutating.add(key)
         conn.pending.append(batch.cell)
         if batch.last_conn is not conn:
             batch.last_conn = conn
             batch.conns.append(conn)
         return None
 
-    def get_plain(self, conn: Any, key: bytes) -> bytes | None:
+    def get_plain(self, conn: Waiter, key: bytes) -> bytes | None:
         """GET at the default quorum. Returns the reply, or None: its cell is among the connection's."""
         partition = (crc_hqx(key, 0) & 16383 if b"{" not in key else key_slot(key)) >> self.shift
-        route = self.routes[partition]
+        route: Route = self.routes[partition]
         if route.local_read:
-            record = self.store.shards[partition].get(key, ABSENT)
-            if record < self.store.floor:
+            store = self.store
+            shard: dict[bytes, bytes] = store.shards[partition]
+            record = shard.get(key, ABSENT)
+            if store.floor and record < store.floor:
                 record = ABSENT
             if route.instant_read:
                 if not record:
                     self.statistics.plain_misses_total += 1
-                    return conn.nil  # type: ignore[no-any-return]
+                    return conn.nil
                 if record[16] == VALUE:
                     return b"$%d\r\n%b\r\n" % (len(record) - HEADER_BYTES, record[HEADER_BYTES:])
                 value = value_of(record, self.turn.wall_ms)
                 return conn.nil if value is None else b"$%d\r\n%b\r\n" % (len(value), value)
         else:
             record = ABSENT
-        batch = route.reading
+        batch: ReadBatch | None = route.reading
         if batch is None:
             batch = self.reads.open(route, None)
         cell: Cell = [None]

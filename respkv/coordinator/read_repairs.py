@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from respkv.coordinator.batches import lacks, stale_indices
+from respkv.coordinator.batches import Waiter, lacks, stale_indices
 from respkv.coordinator.quorum import repair_timeout
 from respkv.placement.slots import key_slot
 from respkv.transport import frames
@@ -33,16 +33,14 @@ OFF = "off"
 _encode = msgspec.msgpack.Encoder().encode
 
 
-class _Nobody:
+class _Nobody(Waiter):
     """Stands in a batch for a reader who is answered elsewhere."""
-
-    nil = b""
 
     def drain(self) -> None:
         """Nobody waits."""
 
 
-NOBODY = _Nobody()
+NOBODY = _Nobody(b"")
 
 
 class Repair:

@@ -158,6 +158,7 @@ class Reads:
             count -= held
             coordinator.statistics.read_latencies.record(int((coordinator.turn.now - batch.sent_at) * 1_000_000), count)
         last: Waiter | None = None
+        record: bytes
         for record, cell, conn in zip(batch.best, batch.cells, batch.conns, strict=True):
             if cell.__class__ is int:
                 conn.receive(cell, record)

@@ -33,7 +33,7 @@ def take_commands(lines: list[bytes], commands: list[list[bytes]]) -> bytes:
     unfinished = lines.pop()
     end = len(lines)
     position = _take_run(lines, commands)
-    line_of_size = SIZE_LINES
+    line_of_size: list[bytes] = SIZE_LINES
     try:
         while position < end:
             count = COUNTS.get(lines[position])
@@ -76,7 +76,7 @@ def _take_run(lines: list[bytes], commands: list[list[bytes]]) -> int:
         return 0
     before = len(commands)
     line = iter(lines)
-    line_of_size = SIZE_LINES
+    line_of_size: list[bytes] = SIZE_LINES
     try:
         if lines[0] == b"*3":
             for count, size_0, name, size_1, key, size_2, value in zip(line, line, line, line, line, line, line, strict=False):

@@ -61,6 +61,13 @@ def test_classes_become_native_with_the_types_that_are_trusted() -> None:
     assert "cdef class Second(First):\n    cdef public object _count\n" in told.declarations
 
 
+def test_attributes_of_a_base_are_not_declared_again() -> None:
+    known = {"respkv.first": {"First": NativeClass("Zeroth", {"names": "dict"}, inherited=frozenset({"inherited", "late"}))}}
+    told = tell(SOURCE, known)
+    assert list(told.classes["Second"].fields) == ["_count", "items", "kept"]
+    assert told.classes["Second"].inherited == {"inherited", "late", "names"}
+
+
 def test_other_annotations_are_left_out_and_no_line_moves() -> None:
     told = tell(SOURCE, KNOWN)
     before, after = SOURCE.split("\n"), told.source.split("\n")
@@ -87,4 +94,5 @@ def test_what_a_request_meets_is_native() -> None:
     told = Sources().told
     assert {"Route", "RouteTable"} <= told["respkv.coordinator.routes"].classes.keys()
     assert told["respkv.server.session"].classes["Session"].base == "Client"
+    assert told["respkv.commands.context"].classes["Client"].base == "Waiter"
     assert told["respkv.coordinator.coordinator"].classes["Coordinator"].fields["store"] == "Store"

@@ -26,13 +26,13 @@ A version is written value@stamp, ~@stamp is a tombstone, and - is nothing.
 from __future__ import annotations
 
 import random
-from collections import deque
 from typing import Any
 
 import msgspec
 
 from respkv.config.quorums import Quorums
 from respkv.config.replication import Replication, steady
+from respkv.coordinator.batches import Waiter
 from respkv.coordinator.coordinator import Coordinator
 from respkv.coordinator.replica import Replica
 from respkv.coordinator.routes import RouteTable, View
@@ -103,19 +103,13 @@ def show_pairs(pairs: list[bytes]) -> str:
     return " ".join(f"{key_name(key)}={show(record)}" for key, record in zip(pairs[::2], pairs[1::2], strict=True))
 
 
-class Connection:
+class Connection(Waiter):
     """A client as the coordinator sees it."""
 
-    nil = b"nil"
-
     def __init__(self, name: str, lab: Lab) -> None:
+        super().__init__(b"nil")
         self.name = name
         self._lab = lab
-        self.pending: deque[list[Any]] = deque()
-        self.mutating: set[bytes] = set()
-        self.setting: set[bytes] = set()
-        self.reading: set[bytes] = set()
-        self.last: Any = None
 
     def drain(self) -> None:
         while self.pending and self.pending[0][0] is not None:

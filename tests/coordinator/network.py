@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import msgspec
 
 from respkv.config.quorums import Quorums
 from respkv.config.replication import steady
+from respkv.coordinator.batches import Waiter
 from respkv.coordinator.coordinator import Coordinator
 from respkv.coordinator.replica import Replica
 from respkv.coordinator.routes import RouteTable, View
@@ -69,20 +69,15 @@ class Get:
         """It writes nothing."""
 
 
-@dataclass(eq=False)
-class Connection:
+class Connection(Waiter):
     """A client of one machine, which sends without waiting."""
 
-    machine: Machine
-    number: int
-    nil: bytes = b"$-1\r\n"
-    pending: deque[list[Any]] = field(default_factory=deque)
-    mutating: set[bytes] = field(default_factory=set)
-    setting: set[bytes] = field(default_factory=set)
-    reading: set[bytes] = field(default_factory=set)
-    last: Any = None
-    said: list[Set] = field(default_factory=list)
-    answered: int = 0
+    def __init__(self, machine: Machine, number: int) -> None:
+        super().__init__(b"$-1\r\n")
+        self.machine = machine
+        self.number = number
+        self.said: list[Set] = []
+        self.answered = 0
 
     def set(self, key: bytes) -> None:
         network = self.machine.network
