@@ -23,6 +23,10 @@ def compile_hot_modules() -> int:
     if not count:
         return EXIT_COMPILED
     started = time.monotonic()
+    try:
+        linker = builder.find_linker()
+    except builder.BuildError as error:
+        return _give_up(error)
     _say(f"compiling {count} of the {len(modules.HOT)} files that every request passes through (half a minute for all of them)")
     failed: list[tuple[str, str]] = []
 
@@ -31,10 +35,9 @@ def compile_hot_modules() -> int:
             failed.append((job.name, problem))
 
     try:
-        builder.build(sources, on_done=note)
+        builder.build(sources, linker=linker, on_done=note)
     except builder.BuildError as error:
-        _say(f"not compiled: {error}. Everything works all the same, at about two thirds of the speed; `respkv compile` tries again.")
-        return EXIT_INTERPRETED
+        return _give_up(error)
     sources.sweep()
     if failed:
         name, problem = failed[0]
@@ -42,6 +45,11 @@ def compile_hot_modules() -> int:
         return EXIT_INTERPRETED
     _say(f"compiled in {time.monotonic() - started:.0f} s; nodes that start from now on use it ({SWITCH}=no switches it off)")
     return EXIT_COMPILED
+
+
+def _give_up(error: builder.BuildError) -> int:
+    _say(f"not compiled: {error}. Everything works all the same, at about two thirds of the speed; `respkv compile` tries again.")
+    return EXIT_INTERPRETED
 
 
 def _say(text: str) -> None:

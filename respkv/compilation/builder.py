@@ -71,15 +71,11 @@ class Sources:
                 path.unlink(missing_ok=True)
 
 
-def build(sources: Sources, *, on_done: Callable[[Job, str], None]) -> None:
-    """Compile what is missing, as many modules at a time as there are cores. Raises BuildError if nothing can be compiled at all.
+def build(sources: Sources, *, linker: list[str], on_done: Callable[[Job, str], None]) -> None:
+    """Compile what is missing, as many modules at a time as there are cores. Raises BuildError if nothing can be written.
 
     `on_done` gets each module in order, and why it could not be compiled, or "".
     """
-    linker = _linker()
-    if importlib.util.find_spec("Cython") is None:
-        msg = "Cython is not installed (pip install 'respkv[compile]')"
-        raise BuildError(msg)
     jobs = sources.missing()
     try:
         folder().mkdir(exist_ok=True)
@@ -94,8 +90,14 @@ def build(sources: Sources, *, on_done: Callable[[Job, str], None]) -> None:
         raise BuildError(msg) from error
 
 
-def _linker() -> list[str]:
-    """The command that makes a module of C, as Python itself was built; or, where that is not at hand, the system's compiler."""
+def find_linker() -> list[str]:
+    """The command that makes a module of C, as Python itself was built; or, where that is not at hand, the system's compiler.
+
+    Raises BuildError if that, or anything else, is missing without which nothing can be compiled.
+    """
+    if importlib.util.find_spec("Cython") is None:
+        msg = "Cython is not installed (pip install 'respkv[compile]')"
+        raise BuildError(msg)
     words = shlex.split(sysconfig.get_config_var("LDSHARED") or "")
     if not words or shutil.which(words[0]) is None:
         words = ["cc", "-shared"]
