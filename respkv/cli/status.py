@@ -60,6 +60,8 @@ class Node(msgspec.Struct, frozen=True):
     uptime_s: float | None = None
     zone: str | None = None
     rebuilding: bool | int | None = None
+    must_rebuild: bool = False
+    """Whether it sets aside what it holds when it returns."""
     resize: str = ""
     """How far it is with a change of replication-factor: a percentage, or "done"."""
 
@@ -138,6 +140,9 @@ def warnings(status: Status) -> list[RenderableType]:
     if rebuilding:
         names = ", ".join(rebuilding)
         lines.append(Text(f"[WARN] {names} lost data and copies it from co-replicas; it does not vote until then", style="yellow"))
+    marked = [node.name for node in status.nodes if node.must_rebuild and not node.rebuilding]
+    if marked:
+        lines.append(Text(f"[WARN] {', '.join(marked)} must be rebuilt: what it holds is set aside, and copied anew", style="yellow"))
     if status.cluster.resize is not None:
         lines.append(Text(resize_line(status, status.cluster.resize), style="yellow"))
     return lines

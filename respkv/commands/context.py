@@ -209,6 +209,8 @@ class Context:
     handoff: Handoff
     slow_events: SlowEvents = field(default_factory=SlowEvents)
     """What LATENCY tells."""
+    mark_node: Callable[[NodeId], Steps] | None = None
+    """Sees to it that a node sets aside what it holds; set by the machine that knows whether that may be."""
     repair_figures: Callable[[], Mapping[str, Any]] = dict
     """What INFO tells of anti-entropy."""
     cache: dict[str, Any] = field(default_factory=dict)

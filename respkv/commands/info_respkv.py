@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from respkv.commands.published import ID_DIGITS, hints_outstanding, resize_told
+from respkv.config.cluster_value import marked_nodes
 from respkv.membership.members import MemberState
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def _respkv(context: Context) -> Fields:
         # Those that are reached, share the ring, and lack nothing: whose answers count.
         "nodes_counting": len(context.coordinator.compensation.usable),
         "rebuilding": context.membership.application_value(context.me, "rebuilding") or 0,
+        "nodes_to_rebuild": len(marked_nodes(context.cluster_value())),
         "clock": context.clock.last,
         "clock_skew_ms": _or_empty(context.membership.clock_skew_ms(context.turn.wall_ms, context.turn.now)),
         "turns": context.turn.number,

@@ -69,6 +69,14 @@ def respkv_repair(request: Request) -> Steps:
     return bulk(msgspec.json.encode(_told(answers)))
 
 
+@command("RESPKV|REBUILD", arity=3, flags=_FLAGS, group="cluster", complexity="O(N) where N is the number of partitions")
+def respkv_rebuild(request: Request) -> Steps:
+    """Has a node set aside all that it holds, and copy it from its co-replicas."""
+    context = request.context
+    assert context.mark_node is not None
+    return context.mark_node(_node(context, request.args[2].decode("utf-8", "replace").lower()))
+
+
 def _wanted(context: Context, words: list[bytes]) -> RepairRequest:
     if len(words) % 2:
         raise SyntaxProblemError

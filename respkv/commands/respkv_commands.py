@@ -11,6 +11,7 @@ from respkv.commands.help_text import help_reply
 from respkv.commands.published import BYTES, KEYS, RESIZE, hints_outstanding, resize_told
 from respkv.commands.table import KeyPositions, command
 from respkv.config.checks import quorum_problem
+from respkv.config.cluster_value import mark_of
 from respkv.config.quorums import Quorums, resolve_quorum
 from respkv.config.values import QUORUM_WORDS
 from respkv.coordinator.batches import ReadBatch, WriteBatch
@@ -51,6 +52,10 @@ PREFLIST <key>
 QUORUM [R <r>] [W <w>] [PR <pr>] [PW <pw>] | QUORUM DEFAULT
     Choose the quorums of this connection: one, quorum, all or a number each.
     Without arguments, return those that are in force. RESET undoes it as well.
+REBUILD <id>
+    Have a node set aside all that it holds, start again, and copy everything from
+    its co-replicas; at once, or when it returns. Refused where they might lack
+    something that was acknowledged.
 REPAIR [PARTITION <partition>] [NODE <id>] | REPAIR STATUS
     Begin to compare the replicas of everything, of one partition, or of one node,
     and to send what one of them lacks. Return as JSON how far that is.
@@ -351,6 +356,7 @@ def respkv_status(request: Request) -> bytes:
                 "uptime_s": None if is_away else max(context.turn.wall_ms - member.generation, 0) // 1000,
                 "zone": zones[node],
                 "rebuilding": bool(told.get("rebuilding")),
+                "must_rebuild": bool(mark_of(context.cluster_value(), node)),
                 "resize": str(told.get(RESIZE) or "").rpartition(".")[2],
             }
         )

@@ -1,7 +1,7 @@
 """The value that all nodes share: the directives of scope cluster, the flush floor, and what is on its way out.
 
 Rule 1: values are totally ordered, and merging two is taking the greater: every node that has seen the same values has the same one.
-Rule 2: the flush floor only rises, whichever value wins.
+Rule 2: the flush floor only rises, and so do the marks of nodes that must be rebuilt, whichever value wins.
 Rule 3: while nodes may still follow an older rule, the stricter of old and new is in force.
 """
 
@@ -25,7 +25,10 @@ from respkv.ids import ACTOR_BYTES
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from respkv.ids import NodeId
+
 ENCODED_BYTES_MAX = 65536
+NODE_ID_DIGITS = 40
 RULES_MAX = 8
 """How many changes of the quorum may be on their way at once."""
 
@@ -58,6 +61,8 @@ class ClusterValue(msgspec.Struct, frozen=True, array_like=True):
     """The rules that live nodes may still follow, oldest first; empty once all have confirmed."""
     resize: Resize | None = None
     """The change of N that is on its way."""
+    rebuilds: dict[str, tuple[int, int]] = {}
+    """By node: the stamp of the last mark that what it holds is to be set aside, and of the last that it has acted on."""
 
 
 _encoder = msgspec.msgpack.Encoder(order="deterministic")
@@ -100,10 +105,37 @@ def fingerprint(value: ClusterValue) -> int:
 
 
 def merge(left: ClusterValue, right: ClusterValue) -> ClusterValue:
-    """The greater of both, with the higher floor."""
+    """The greater of both, with the higher floor and the later marks."""
     greater = max(left, right, key=_rank)
     floor = max(left.flush_floor, right.flush_floor)
-    return greater if greater.flush_floor == floor else msgspec.structs.replace(greater, flush_floor=floor)
+    rebuilds = dict(left.rebuilds)
+    for node, stamps in right.rebuilds.items():
+        held = rebuilds.get(node, (0, 0))
+        rebuilds[node] = max(stamps[0], held[0]), max(stamps[1], held[1])
+    if greater.flush_floor == floor and greater.rebuilds == rebuilds:
+        return greater
+    return msgspec.structs.replace(greater, flush_floor=floor, rebuilds=rebuilds)
+
+
+def with_mark(value: ClusterValue, node: NodeId, stamp: int) -> ClusterValue:
+    """The value in which a node must be rebuilt."""
+    return merge(value, msgspec.structs.replace(value, rebuilds={node: (stamp, 0)}))
+
+
+def without_mark(value: ClusterValue, node: NodeId, stamp: int) -> ClusterValue:
+    """The value in which a node was rebuilt because of the mark of this stamp, or an earlier one."""
+    return merge(value, msgspec.structs.replace(value, rebuilds={node: (0, stamp)}))
+
+
+def mark_of(value: ClusterValue, node: NodeId) -> int:
+    """The stamp of the mark because of which a node must be rebuilt; 0 if it need not."""
+    marked, rebuilt = value.rebuilds.get(node, (0, 0))
+    return marked if marked > rebuilt else 0
+
+
+def marked_nodes(value: ClusterValue) -> frozenset[NodeId]:
+    """The nodes that must be rebuilt: nothing that they hold is merged or answered, and nothing waits for them."""
+    return frozenset(node for node in value.rebuilds if mark_of(value, node))
 
 
 def successor(value: ClusterValue, changed: Mapping[str, str], *, stamp: int, actor: bytes, members: int) -> ClusterValue:
@@ -210,7 +242,7 @@ def effective_sloppy(value: ClusterValue) -> bool:
 
 def _rank(value: ClusterValue) -> tuple[int, bytes, bytes]:
     # Two files that disagree make different founding values of one stamp: the bytes decide alike on all nodes.
-    # The floor is left out, because merging changes it.
+    # The floor and the marks are left out, because merging changes them.
     return value.stamp, value.actor, _encoder.encode((value.settings, value.transition, value.resize))
 
 
@@ -245,6 +277,8 @@ def _problem(value: ClusterValue) -> str:
         return "actor of the wrong length"
     if len(value.transition) > RULES_MAX:
         return "too many rules in transition"
+    if any(len(node) != NODE_ID_DIGITS or not all(0 <= stamp <= _STAMP_MAX for stamp in stamps) for node, stamps in value.rebuilds.items()):
+        return "marks of what are no nodes"
     if value.resize is not None and not (value.resize.old_n >= 1 and PREPARING <= value.resize.stage <= DROPPING):
         return "a change of replication-factor that cannot be"
     for settings in (value.settings, *value.transition):

@@ -88,6 +88,7 @@ class Settings:
     read_repair: str
 
     max_hint_window: int
+    max_downtime: int
     max_hints_size: int
     handoff_rate_min: int
     handoff_rate_max: int

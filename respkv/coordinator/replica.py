@@ -73,6 +73,7 @@ class Replica:
         "_parking",
         "_store",
         "_turn",
+        "distrusted",
         "holds",
         "others",
         "rebuilding",
@@ -90,6 +91,8 @@ class Replica:
         self._acks: defaultdict[NodeId, list[int]] = defaultdict(list)
         self.holds: list[bool] = []
         self.others: frozenset[NodeId] = frozenset()
+        self.distrusted: frozenset[NodeId] = frozenset()
+        """Nodes whose own copies must not be merged: they were away for too long, and may not know it yet."""
         """The members of the ring beside this node: for whom it may stand in."""
         self.rebuilding = False
         """Whether this node lacks data that it may have acknowledged. Others may not have heard of it yet."""
@@ -187,6 +190,8 @@ class Replica:
         if not all(self.holds[self._store.partition(key)] for key in pairs[::2]):
             # A copy without a hint row would stay here for ever.
             reason = "not a replica of this partition"
+        if peer in self.distrusted:
+            reason = "what you hold is to be set aside"
         if reason:
             if sequence:
                 self._refuse(peer, sequence, reason)

@@ -15,6 +15,7 @@ Pure; together they are the node:
 `anti_entropy`  whom this node compares itself with, and when; `exchanges` how, by the `leaves` of its hash trees.
 `reaping`   deletions go once all replicas have them.
 `copying`   partitions on their way between replicas; `rebuild` what a node does that lacks data: it copies before it counts.
+`downtime`  who has been away for so long that it is rebuilt when it returns.
 `resizing`  this node's part in a change of the replication factor, stage by stage.
 `restore`   from a commit log and tables to a store, a hint book and a clock.
 `pulse`     figures about the node, published once a second.

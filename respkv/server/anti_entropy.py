@@ -201,7 +201,7 @@ class AntiEntropy:
         node = self._node
         pair = self._pairs.get(peer)
         lacks = node.topology.rebuilding or node.replica.writes_disabled
-        return not lacks and pair is not None and pair.is_usable and not node.membership.application_value(peer, "rebuilding")
+        return not lacks and pair is not None and pair.is_usable and not node.topology.lacks_data(peer)
 
     def _begin_next(self, now: float) -> None:
         node = self._node

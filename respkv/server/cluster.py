@@ -120,14 +120,15 @@ class ClusterState:
     def serve_value(self, call: Call) -> None:
         """The call "value": merge a value; the answer says that it is in force here, and on the disk."""
         self.adopt(self._read(call.argument))
-        if self._saves_ended == self._saves_begun:
+        if self.is_saved():
             call.answer(b"+OK\r\n")
         else:
             self._when_saved.append((self._saves_begun, lambda: call.answer(b"+OK\r\n")))
 
     def _read(self, body: bytes) -> ClusterValue:
         value = cluster_value.decode(body)
-        if max(value.stamp, value.flush_floor) > highest_credible(self.turn.wall_ms):
+        marks = [stamp for stamps in value.rebuilds.values() for stamp in stamps]
+        if max(value.stamp, value.flush_floor, *marks) > highest_credible(self.turn.wall_ms):
             msg = "cluster value of the far future"
             raise PeerProtocolError(msg)
         return value
@@ -174,6 +175,18 @@ class ClusterState:
         floor = self.clock.next() + (FLUSH_LEAD_MS << 16)
         failure = yield from self.spread(cluster_value.flushed(self.value, floor, stamp=self.clock.next(), actor=self.actor))
         return failure or b"+OK\r\n"
+
+    def is_saved(self) -> bool:
+        """Whether the value is on the disk."""
+        return self._saves_ended == self._saves_begun
+
+    def mark(self, node: NodeId) -> Steps:
+        """Say that a node must be rebuilt."""
+        return (yield from self.spread(cluster_value.with_mark(self.value, node, self.clock.next()))) or b"+OK\r\n"
+
+    def report_rebuilt(self, stamp: int) -> Steps:
+        """Say that this node was rebuilt because of the mark of this stamp."""
+        return (yield from self.spread(cluster_value.without_mark(self.value, self.me, stamp))) or b"+OK\r\n"
 
     # --- the ring
 

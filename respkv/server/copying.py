@@ -136,7 +136,7 @@ class Copying:
         return all(len(others & self._whole) >= needed or others <= self._done for others in sources)
 
     def _lacks_data(self, source: NodeId) -> bool:
-        return bool(self._node.membership.application_value(source, "rebuilding"))
+        return self._node.topology.lacks_data(source)
 
     def _copy(self, source: NodeId) -> Steps:
         node = self._node
@@ -154,7 +154,7 @@ class Copying:
                 self._positions[source] = position
         self._positions.pop(source, None)
         self._done.add(source)
-        if is_whole:
+        if is_whole and not self._lacks_data(source):
             self._whole.add(source)
         node.context.turn.events.append(("verbose", f"copied all from {source[:8]}"))
         return b""
@@ -316,7 +316,7 @@ def serve_keep(node: Node, call: Call) -> None:
     """The call "keep": take records of partitions that this node holds."""
     pairs = decode_pairs(call.argument, wall_ms=node.context.turn.wall_ms)
     holds, store = node.replica.holds, node.store
-    if node.replica.writes_disabled or not all(holds[store.partition(key)] for key in pairs[::2]):
+    if call.source in node.replica.distrusted or node.replica.writes_disabled or not all(holds[store.partition(key)] for key in pairs[::2]):
         call.answer(b"-ERR they cannot be kept here\r\n")
     else:
         keep(node, pairs, lambda: call.answer(b"+OK\r\n"))
@@ -380,7 +380,7 @@ class _Serving:
         while not self._waiting:
             position = self._position
             if position is None or self._size >= PIECE_BYTES_MAX or len(self._pairs) >= 2 * PIECE_ROWS:
-                piece = Piece(self._pairs, position, is_whole=not self._node.rebuild.needed)
+                piece = Piece(self._pairs, position, is_whole=not self._node.rebuild.lacks_data)
                 self._call.answer(_encode(piece))
                 return
             self._waiting = True

@@ -327,6 +327,11 @@ class ExchangeCalls:
         self._served, self._served_at = source, now
         return False
 
+    def _is_unable(self, source: NodeId) -> bool:
+        """Whether this node lacks data or room, or the other one holds what is to be set aside."""
+        node = self._node
+        return node.topology.rebuilding or bool(node.replica.writes_disabled) or source in node.replica.distrusted
+
     def table(self) -> dict[str, Callable[[Call], None]]:
         """The handlers by the names of the calls."""
         return {
@@ -340,7 +345,7 @@ class ExchangeCalls:
     def _roots(self, call: Call) -> None:
         request = _decode_roots_request(call.argument)
         node = self._node
-        if node.topology.rebuilding or node.replica.writes_disabled or node.store.trees.spoilt:
+        if self._is_unable(call.source) or node.store.trees.spoilt:
             call.answer(b"-ERR it lacks data, or room, or reads its data for its hash trees\r\n")
         elif (request.epoch, request.n) != (node.cluster.ring.epoch, node.coordinator.quorum.n):
             call.answer(b"-ERR another ring, or another replication-factor\r\n")
@@ -400,7 +405,7 @@ class ExchangeCalls:
         node = self._node
         told = [word for entry in entries if entry.record for word in (entry.key, entry.record)]
         check_pairs(told, wall_ms=node.context.turn.wall_ms)
-        if node.topology.rebuilding or node.replica.writes_disabled:
+        if self._is_unable(call.source):
             call.answer(b"-ERR it lacks data, or room\r\n")
             return
         node.parking.when_loaded([entry.key for entry in entries], lambda: self._settle(call, entries))

@@ -71,7 +71,11 @@ def run_server(arguments: list[str]) -> int:
         return EXIT_REFUSED
     journal = Journal(start.settings)
     try:
-        return _run(start, journal)
+        while (code := _run(start, journal)) == turns.START_AGAIN:
+            # What the last life has frozen goes before the next one fills the memory again.
+            gc.unfreeze()
+            gc.collect()
+        return code
     except (ConfigurationError, OSError) as error:
         journal.write("warning", f"cannot start: {error}")
         return EXIT_REFUSED

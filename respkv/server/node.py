@@ -29,6 +29,7 @@ from respkv.server.anti_entropy import AntiEntropy
 from respkv.server.calls import Calls
 from respkv.server.cluster import ClusterState
 from respkv.server.dispatch import Dispatcher
+from respkv.server.downtime import Downtime
 from respkv.server.expiry import Expiry
 from respkv.server.flush import Flush
 from respkv.server.options import membership_options
@@ -157,9 +158,11 @@ class Node:
         self.pulse = Pulse(self)
         self.rebuild = Rebuild(self)
         self.resizing = Resizing(self)
+        self.downtime = Downtime(self)
         self.anti_entropy = AntiEntropy(self)
         self.reaping = Reaping(self)
-        self._background = (self.flush, self.rows, self.pulse, self.rebuild, self.resizing, self.anti_entropy, self.reaping)
+        keepers = (self.rebuild, self.resizing, self.downtime, self.anti_entropy, self.reaping)
+        self._background = (self.flush, self.rows, self.pulse, *keepers)
         self.calls = Calls(self)
         self.dispatcher.calls |= self.calls.table()
         self.peers = Peers(

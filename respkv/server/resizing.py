@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from respkv.commands.published import DONE, RESIZE, stage_name, stage_of
-from respkv.config.cluster_value import next_stage
+from respkv.config.cluster_value import marked_nodes, next_stage
 from respkv.config.replication import DROPPING, SWITCHED
 from respkv.server.copying import Copying, HandingOn
 
@@ -91,7 +91,7 @@ class Resizing:
     def _carry_on(self, resize: Resize) -> None:
         """Work on the present stage."""
         node = self._node
-        if node.rebuild.needed:
+        if node.rebuild.lacks_data:
             return
         if resize.stage == SWITCHED:
             self._done = self._stage
@@ -146,9 +146,10 @@ class Resizing:
         return all(stage > resize.stage or (stage == resize.stage and done) for stage, done in self._stages(resize))
 
     def _stages(self, resize: Resize) -> list[tuple[int, bool]]:
-        """The stage that each member has come to, and whether it has done its part."""
+        """The stage that each member has come to, and whether it has done its part; not of those who set aside all that they hold."""
         node = self._node
-        return [stage_of(self._published(member.node), resize) for member in node.cluster.ring.members]
+        members = {member.node for member in node.cluster.ring.members} - marked_nodes(node.cluster.value)
+        return [stage_of(self._published(member), resize) for member in members]
 
     def _published(self, node: NodeId) -> object:
         return self._node.membership.application_value(node, RESIZE)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import respkv
 from respkv.compilation import finder
 from respkv.config import changes, cluster_value
-from respkv.config.cluster_value import ClusterValue, effective_quorums, effective_replication
+from respkv.config.cluster_value import ClusterValue, effective_quorums, effective_replication, mark_of
 from respkv.config.founders import Founder, founders
 from respkv.config.start import STANDARD_INPUT, Start
 from respkv.errors import ConfigurationError, DamageError
@@ -24,7 +24,9 @@ from respkv.repair.hints import HintBook
 from respkv.server.cluster import RING_FILE, VALUE_FILE
 from respkv.server.config_file import ConfigFile
 from respkv.server.disk import Disk
+from respkv.server.downtime import SEEN_FILE
 from respkv.server.node import Node
+from respkv.server.rebuild import SET_ASIDE_FILE
 from respkv.server.resizing import DONE_FILE
 from respkv.server.restore import Restoration, Restored
 from respkv.storage.directory import COMPLETE_NAME, DataDirectory, Recovery, state_path
@@ -132,6 +134,18 @@ def _read_back(settings: Settings, directory: DataDirectory, *, ring: Ring, valu
     return _ReadBack(store, hints, clock, recovery, restored)
 
 
+def _set_aside_if_marked(directory: DataDirectory, journal: Journal, value: ClusterValue, node_id: NodeId) -> int:
+    """Set aside what the directory holds if the cluster's value wants that. Returns the stamp of the last mark that was acted on."""
+    mark, done = mark_of(value, node_id), int(directory.small_files.get(SET_ASIDE_FILE, b"0"))
+    if mark <= done:
+        return done
+    directory.set_aside_data(DONE_FILE, SEEN_FILE)
+    write_atomic(state_path(directory.path, SET_ASIDE_FILE), b"%d" % mark)
+    text = "this node was away for too long, or an operator wants it rebuilt: what it held is in log.set-aside and tables.set-aside"
+    journal.write("warning", f"{text}; it is not read any more and may be deleted")
+    return mark
+
+
 def _tell(journal: Journal, back: _ReadBack, *, seconds: float) -> None:
     report, restored = back.recovery.report, back.restored
     if report.torn_tail is not None:
@@ -153,6 +167,7 @@ def build(start: Start, journal: Journal, directory: DataDirectory, me: Founder)
     found = _founding_members(settings, me)
     ring = _ring(directory, settings, found)
     value = _cluster_value(start, journal, directory)
+    set_aside = _set_aside_if_marked(directory, journal, value, node_id)
     try:
         back = _read_back(settings, directory, ring=ring, value=value, now=now)
     except DamageError as error:
@@ -185,9 +200,12 @@ def build(start: Start, journal: Journal, directory: DataDirectory, me: Founder)
         wall_ms=time.time_ns() // 1_000_000,
         facts=facts,
     )
-    if not is_complete and not settings.accept_data_loss:
-        node.rebuild.begin("; ".join(damages) or "this node is new, or its directory was emptied")
+    if not is_complete and (not settings.accept_data_loss or mark_of(value, node_id)):
+        reason = "what it held was set aside" if mark_of(value, node_id) else "this node is new, or its directory was emptied"
+        node.rebuild.begin("; ".join(damages) or reason)
+    node.rebuild.set_aside = set_aside
     node.resizing.restore(directory.small_files.get(DONE_FILE, b""))
+    node.downtime.restore(directory.small_files.get(SEEN_FILE, b""))
     disk = Disk(log=log, tables=back.recovery.tables, directory=directory.path, post=lambda arrival: facts["post"](arrival))  # noqa: PLW0108 - the reactor comes later
     return node, disk, facts
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from respkv.commands.published import hints_outstanding
-from respkv.config.cluster_value import effective_replication, effective_sloppy
+from respkv.config.cluster_value import effective_replication, effective_sloppy, mark_of, marked_nodes
 from respkv.coordinator.routes import RouteTable, View
 
 if TYPE_CHECKING:
@@ -63,12 +63,14 @@ class Topology:
         """Links on which nothing was heard for so long that they are to be dialled anew."""
         self.rebuilding = False
         """Whether this node itself lacks data that it may have acknowledged: it stores, and counts for nothing."""
+        self.held = False
+        """Whether it waits to hear if what it holds is to be set aside."""
         self.dropping = False
         """Whether nobody sends any more what an earlier, larger N put here: it is refused, and dropped."""
         self.redraw_due = True
         self._drawn_at = turn.now
         self._away_since: dict[NodeId, float] = {}
-        self._drawn: tuple[View, Replication, Ring] | None = None
+        self._drawn: tuple[View, Replication, Ring, bool] | None = None
         self._transition_mark = 0
         self._transition_since = 0.0
 
@@ -145,12 +147,21 @@ class Topology:
             self._transition_since = now
             self._operations.start(cluster.settle(), on_done=lambda _: None)
 
+    def lacks_data(self, node: NodeId) -> bool:
+        """Whether what another node holds proves nothing: it says so, or is marked and may not know it."""
+        return bool(self._membership.application_value(node, "rebuilding")) or bool(mark_of(self._cluster.value, node))
+
+    def _distrusted(self) -> frozenset[NodeId]:
+        """Nodes that are marked and have not set aside yet what they hold."""
+        marked = marked_nodes(self._cluster.value) - {self._cluster.me}
+        return frozenset(node for node in marked if not self._membership.application_value(node, "rebuilding"))
+
     def view(self) -> View:
         """What this node believes of the others now."""
         membership, me = self._membership, self._cluster.me
         usable = self.usable()
         self._hints.closed = self._forgotten(usable)
-        rebuilding = {node for node in usable if node != me and membership.application_value(node, "rebuilding")}
+        rebuilding = {node for node in usable if node != me and self.lacks_data(node)}
         if self.rebuilding:
             rebuilding.add(me)
         return View(
@@ -184,7 +195,8 @@ class Topology:
         replication = effective_replication(cluster.value, members=len(cluster.ring.members))
         if self.dropping:
             replication = replication._replace(held_n=replication.stored_n)
-        drawn = (view, replication, cluster.ring)
+        self._replica.distrusted = self._distrusted()
+        drawn = (view, replication, cluster.ring, self.held)
         if drawn == self._drawn:
             return
         self._drawn = drawn
@@ -200,4 +212,5 @@ class Topology:
         self._replica.holds = table.holds
         self._replica.others = frozenset(member.node for member in table.ring.members) - {view.me}
         self._replica.rebuilding = self.rebuilding
-        self._handoff.usable = view.usable - {cluster.me}
+        # What a node holds that may have been away for too long is nobody's yet.
+        self._handoff.usable = frozenset() if self.held else view.usable - {cluster.me}

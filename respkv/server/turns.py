@@ -35,6 +35,9 @@ LOG_MARK = 6  # its number (u64)
 LOG_KEYS_DROPPED = 5  # [key, ...]: stand-in copies that their owners have taken over, deletions that all replicas had
 LOG_REAPED = 7  # stamp (u64) above all deletions that were dropped
 
+START_AGAIN = 75
+"""Among the exit codes that a node asks for: it is built once more at once, from what its directory holds by then."""
+
 
 class Departures:
     """What the shell has to do after a turn."""

@@ -100,6 +100,12 @@ class Disk:
         self.tables.clear()
         self.files.clear()
 
+    def set_aside(self, *names: str) -> None:
+        """A start moves log and tables out of the way, and deletes these small files."""
+        kept = {name: content for name, content in self.files.items() if name not in names}
+        self.wipe()
+        self.files.update(kept)
+
     def _put(self, key: RowKey, record: bytes | None) -> None:
         if record is None:
             self.tables.pop(key, None)

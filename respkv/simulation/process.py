@@ -16,8 +16,9 @@ from respkv.placement.ring import decode_ring, preference_lists
 from respkv.repair.hints import HintBook
 from respkv.server import turns
 from respkv.server.cluster import RING_FILE, VALUE_FILE
+from respkv.server.downtime import SEEN_FILE
 from respkv.server.node import Node
-from respkv.server.rebuild import MARKER_FILE
+from respkv.server.rebuild import MARKER_FILE, SET_ASIDE_FILE
 from respkv.server.resizing import DONE_FILE
 from respkv.server.restore import restore
 from respkv.storage.store import Store
@@ -127,6 +128,11 @@ class Process:
         if VALUE_FILE in files:
             value = cluster_value.merge(value, cluster_value.decode(files[VALUE_FILE]))
             changes.apply(settings, cluster_value.shared_settings(value))
+        mark = cluster_value.mark_of(value, self.me)
+        if mark > int(files.get(SET_ASIDE_FILE, b"0")):
+            world.note(f"n{self.index} sets aside what it holds")
+            self.disk.set_aside(MARKER_FILE, DONE_FILE, SEEN_FILE)
+            files[SET_ASIDE_FILE] = b"%d" % mark
         store, hints, clock = Store(ring_size=ring.size), HintBook(bytes_max=settings.max_hints_size), HybridClock()
         store.floor = value.flush_floor.to_bytes(8) if value.flush_floor else store.floor
         store.bound(settings.maxmemory)
@@ -158,9 +164,11 @@ class Process:
             now=now,
             wall_ms=wall_ms,
         )
+        node.rebuild.set_aside = int(files.get(SET_ASIDE_FILE, b"0"))
         node.resizing.restore(files.get(DONE_FILE, b""))
         if MARKER_FILE not in files:
             node.rebuild.begin("this node is new, or its directory was emptied")
+        node.downtime.restore(files.get(SEEN_FILE, b""))
         return node
 
     def kill(self, *, power_lost: bool = False, wiped: bool = False) -> None:

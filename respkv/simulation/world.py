@@ -142,7 +142,7 @@ class World:
             for other in self.processes:
                 if other is not process and (other.me not in process.links or node.membership.state_of(other.me) is not MemberState.UP):
                     return f"n{process.index} holds n{other.index} for {node.membership.state_of(other.me).value}"
-            if node.rebuild.needed:
+            if node.rebuild.lacks_data:
                 return f"n{process.index} rebuilds"
             if node.cluster.value.resize is not None:
                 return f"n{process.index} has not ended a change of replication-factor"
@@ -158,7 +158,7 @@ class World:
 
     def is_whole(self) -> bool:
         """Whether every node runs and has all its data."""
-        return all(process.node is not None and not process.node.rebuild.needed for process in self.processes)
+        return all(process.node is not None and not process.node.rebuild.lacks_data for process in self.processes)
 
     def primaries(self, key: bytes) -> list[Process]:
         """The processes that hold a key, in the order of its preference list."""

@@ -165,6 +165,19 @@ class DataDirectory:
             raise StorageError(f"cannot delete {path}: {error}") from error
         sync_directory(path.parent)
 
+    def set_aside_data(self, *also: str) -> None:
+        """Begin with nothing but the small files that say who this node is, and without these. What there was stays beside, once."""
+        # First of all it is no longer complete; the log's absence is no loss from then on.
+        for name in (COMPLETE_NAME, DAMAGE_KNOWN_NAME, TABLES_DAMAGED_NAME, LOG_BEGUN_NAME, *also):
+            self.forget(name)
+        for name in ("log", "tables"):
+            path = self.path / name
+            aside = path.with_name(f"{name}.set-aside")
+            shutil.rmtree(aside, ignore_errors=True)
+            if path.exists():
+                _rename(path, aside)
+        make_directory(self.path / "log")
+
     def close(self) -> None:
         """Let go of the lock."""
         self._lock.close()

@@ -103,3 +103,47 @@ def test_a_deleted_directory_is_filled_again_while_clients_go_on(tmp_path: Path)
         assert set(load.outcomes()) == {"acknowledged"}, load.outcomes()
         assert "rebuilding from the other replicas" in victim.log()
         check_copies(cluster, load, 3)
+
+
+def test_a_node_that_was_away_for_too_long_is_rebuilt(tmp_path: Path) -> None:
+    """Deleted keys that it still has do not come back, and it holds what the others hold."""
+    with running_cluster(tmp_path, count=5, directives=["--max-downtime", "3"]) as cluster:
+        victim, others = cluster[1], [cluster[0], *cluster.nodes[2:]]
+        keys = [b"old:%d" % number for number in range(100)]
+        with cluster[0].connect() as wire:
+            assert set(wire.ask_all([("SET", key, "x") for key in keys])) == {b"OK"}
+        cluster.wait_hints_gone()
+        victim.kill()
+        cluster.wait_seen_down(victim)
+        with cluster[0].connect() as wire:
+            assert wire.ask("DEL", *keys) == len(keys)
+        for node in others:
+            wait_until(f"{node.name} knows the mark", lambda node=node: node.info("respkv")["respkv_nodes_to_rebuild"] == "1")  # type: ignore[misc]
+        with Load(others, writers_count=2) as load:
+            load.wait_more(300)
+            victim.start()
+            cluster.wait_ready()
+            load.wait_more(200)
+            load.stop()
+        assert set(load.outcomes()) == {"acknowledged"}, load.outcomes()
+        for node in cluster.nodes:
+            wait_until(f"{node.name} knows the end", lambda node=node: node.info("respkv")["respkv_nodes_to_rebuild"] == "0")  # type: ignore[misc]
+        assert (victim.folder / "tables.set-aside").exists()
+        assert victim.log().count("serves clients on port") == 3
+        check_copies(cluster, load, 3)
+        with victim.connect() as wire:
+            assert set(wire.ask_all([("GET", key) for key in keys])) == {None}
+
+
+def test_an_operator_has_a_node_rebuilt(tmp_path: Path) -> None:
+    with running_cluster(tmp_path, count=4) as cluster:
+        victim = cluster[2]
+        with Load([cluster[0], cluster[1]], writers_count=2) as load:
+            load.wait_more(300)
+            with cluster[0].client() as client:
+                assert client.execute_command("RESPKV", "REBUILD", victim.id) == b"OK"
+            wait_until("it is rebuilt", lambda: "complete: " in victim.log().rpartition("serves clients")[2])
+            load.wait_more(100)
+            load.stop()
+        assert set(load.outcomes()) == {"acknowledged"}, load.outcomes()
+        check_copies(cluster, load, 3)

@@ -238,3 +238,25 @@ def test_the_tables_of_another_node_are_refused(path: Path, tmp_path: Path) -> N
     (tmp_path / "stolen").rename(tmp_path / "other" / "tables")
     with pytest.raises(ConfigurationError, match="holds the tables of node"):
         Node(tmp_path / "other", owner=b"x" * 20)
+
+
+def test_what_is_set_aside_is_not_read_again_and_is_no_damage(path: Path) -> None:
+    state = path / "state"
+    write_atomic(state / "node-id", b"me")
+    for _ in range(2):
+        directory = DataDirectory(path)
+        directory.set_aside_data("node-id-of-nobody")
+        assert directory.small_files["node-id"] == b"me"
+        directory.close()
+        node = Node(path)
+        assert node.damages == []
+        assert node.keys() == set()
+        assert not node.is_complete
+        node.write(b"new")
+        node.freeze(b"newer")
+        node.save(COMPLETE_NAME)
+        node.stop()
+    assert sorted(each.name for each in path.iterdir() if each.name.endswith("aside")) == ["log.set-aside", "tables.set-aside"]
+    node = Node(path)
+    assert node.keys() == {b"newer"}
+    node.stop()

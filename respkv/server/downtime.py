@@ -1,0 +1,136 @@
+"""Who has been away for so long that it is rebuilt when it returns, instead of merged. Pure.
+
+Rule 1: a node counts how long it has seen others away while it was itself with more than half of the members. So a cluster
+that slept as a whole, or a minority that was cut off, marks nobody. The counts outlive a restart, in a small file.
+Rule 2: nobody is marked whose co-replicas, as far as they are not marked themselves, might lack what it has acknowledged.
+Rule 3: the same file tells a node that starts when it was last with the majority: if that is long ago it asks first (`rebuild`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from respkv.config.cluster_value import marked_nodes
+from respkv.errors import ClientError, PeerProtocolError
+from respkv.transport import border
+
+if TYPE_CHECKING:
+    from respkv.coordinator.operations import Steps
+    from respkv.ids import NodeId
+    from respkv.server.node import Node
+
+SEEN_FILE = "seen"
+LOOK_S = 1.0
+STEP_MAX_S = 5.0
+"""A node that was stopped has not watched the others meanwhile."""
+SAVE_S = 60.0
+
+
+class Seen(msgspec.Struct, array_like=True):
+    """What the small file holds."""
+
+    wall_ms: int
+    """When this node was last with the majority."""
+    away_s: dict[str, float]
+    """For how long others have been away."""
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = border.reader(Seen)
+
+
+class Downtime:
+    """Counts how long members are away, and marks them."""
+
+    __slots__ = ("_away_s", "_look_at", "_marking", "_node", "_save_at", "_since", "_was_with_majority")
+
+    def __init__(self, node: Node) -> None:
+        """Nobody is known to be away."""
+        self._node = node
+        now = node.context.turn.now
+        self._away_s: dict[NodeId, float] = {}
+        self._since = now
+        self._look_at = now + LOOK_S
+        self._save_at = now + LOOK_S
+        self._was_with_majority = False
+        self._marking = False
+        node.context.mark_node = self.mark
+
+    def restore(self, content: bytes) -> None:
+        """What the file holds that the process before this one has written, or nothing."""
+        node = self._node
+        if not content:
+            return
+        try:
+            seen = _decode(content)
+        except PeerProtocolError:
+            return
+        self._away_s = dict(seen.away_s)
+        absent_s = (node.context.turn.wall_ms - seen.wall_ms) / 1000
+        limit = node.settings.max_downtime
+        if limit and absent_s > limit and node.cluster.members_count > 1 and not node.rebuild.needed:
+            node.rebuild.hold(f"it was last with the majority {int(absent_s)} seconds ago (max-downtime {limit})")
+
+    def next_due(self) -> float:
+        """When `tick` is to be called again."""
+        return self._look_at
+
+    def tick(self) -> None:
+        """Once a turn."""
+        node = self._node
+        now = node.context.turn.now
+        if now < self._look_at:
+            return
+        self._look_at = now + LOOK_S
+        step_s, self._since = min(now - self._since, STEP_MAX_S), now
+        usable = node.topology.usable()
+        members = {member.node for member in node.cluster.ring.members}
+        if 2 * len(usable & members) <= len(members) or node.rebuild.is_held:
+            self._was_with_majority = False
+            return
+        away = members - usable
+        self._away_s = {member: self._away_s.get(member, 0.0) + step_s for member in away}
+        if now >= self._save_at or not self._was_with_majority:
+            self._save_at = now + SAVE_S
+            node.context.save_file(SEEN_FILE, _encode(Seen(node.context.turn.wall_ms, self._away_s)))
+        self._was_with_majority = True
+        if min(usable) == node.me and not self._marking:
+            self._mark_next()
+
+    def _mark_next(self) -> None:
+        node = self._node
+        limit = node.settings.max_downtime
+        marked = marked_nodes(node.cluster.value)
+        for member, seconds in sorted(self._away_s.items()):
+            if limit and seconds > limit and member not in marked and not self.why_not(member):
+                self._marking = True
+                text = f"node {member[:8]} has been away for longer than max-downtime: it is rebuilt when it returns"
+                node.context.turn.events.append(("warning", text))
+                node.operations.start(node.cluster.mark(member), on_done=self._marked)
+                return
+
+    def _marked(self, _: bytes) -> None:
+        self._marking = False
+
+    def mark(self, member: NodeId) -> Steps:
+        """An operator wants a node to be rebuilt. Raises ClientError where that could lose what was acknowledged."""
+        reason = self.why_not(member)
+        if reason:
+            raise ClientError(f"{reason}; nothing was done")
+        return self._node.cluster.mark(member)
+
+    def why_not(self, member: NodeId) -> str:
+        """Why a node must not be marked, or nothing: its acknowledged writes have to be on others."""
+        node = self._node
+        table, quorum = node.coordinator.table, node.coordinator.quorum
+        assert table is not None
+        gone = marked_nodes(node.cluster.value) | {member}
+        needed = quorum.n - quorum.w + 1
+        for partition in range(len(table.holds)):
+            primaries = table.primaries(partition)
+            if member in primaries and len(set(primaries) - gone) < needed:
+                left = len(set(primaries) - gone)
+                return f"of some keys {left} other replicas are left, and {needed} are needed to have all that was acknowledged"
+        return ""

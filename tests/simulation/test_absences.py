@@ -1,0 +1,161 @@
+"""Nodes that are away for too long are rebuilt; and the number of replicas changes while nodes die and come back."""
+
+from __future__ import annotations
+
+from respkv.config.cluster_value import mark_of, marked_nodes
+from respkv.simulation.copies import check_copies, check_replicas, held_record
+from tests.simulation.scene import Scene
+
+FIVE = {"replication-factor": "3", "sloppy-quorum": "no", "max-downtime": "30"}
+
+
+def test_a_node_that_was_away_for_too_long_is_rebuilt_and_brings_nothing_back() -> None:
+    scene = Scene(nodes=5, directives=FIVE)
+    key, kept = scene.key_of(primary=4), scene.key_of(primary=0)
+    assert scene.ask(0, f"SET {key} old", f"SET {kept} kept") == [b"OK", b"OK"]
+    scene.wait_for_rest()
+    scene.process(4).kill()
+    scene.run(5.0)
+    assert scene.ask(0, f"DEL {key}") == [1]
+    scene.run(40.0)
+    me = scene.process(4).me
+    assert all(mark_of(scene.node(index).cluster.value, me) for index in range(4))
+    for index in range(4):
+        # As if the deletion had been forgotten meanwhile: nothing waits for a node that is marked.
+        store = scene.node(index).store
+        store.forget(store.partition(key.encode()), key.encode())
+        scene.node(index).hints.forget_all()
+    scene.process(4).restart()
+    scene.run(0.5)
+    scene.wait_for_rest()
+    scene.run(3.0)
+    assert [scene.ask(index, f"GET {key}", f"GET {kept}") for index in range(5)] == [[None, b"kept"]] * 5
+    assert not marked_nodes(scene.node(0).cluster.value)
+    assert scene.process(4).incarnation == 3
+    assert [held_record(scene.process(index), key.encode()) for index in range(5)] == [b""] * 5
+    assert check_replicas(scene.world) == []
+
+
+def test_a_cluster_that_slept_as_a_whole_sets_nothing_aside() -> None:
+    scene = Scene(nodes=5, directives=FIVE)
+    assert scene.ask(0, "SET k v") == [b"OK"]
+    scene.run(2.0)
+    for index in range(5):
+        scene.process(index).kill(power_lost=True)
+    scene.run(100.0)
+    for index in range(5):
+        scene.process(index).restart()
+    scene.run(2.0)
+    scene.wait_for_rest()
+    assert not any(marked_nodes(node.cluster.value) for _, node in scene.world.nodes())
+    assert [scene.ask(index, "GET k") for index in range(5)] == [[b"v"]] * 5
+    assert [scene.process(index).incarnation for index in range(5)] == [2] * 5
+
+
+def test_a_minority_marks_nobody() -> None:
+    scene = Scene(nodes=5, directives=FIVE)
+    scene.cut(*[(left, right) for left in (0, 1) for right in (2, 3, 4)], *[(left, right) for left in (2, 3, 4) for right in (0, 1)])
+    scene.run(60.0)
+    ids = [scene.process(index).me for index in range(5)]
+    for index in (0, 1):
+        assert not marked_nodes(scene.node(index).cluster.value)
+    # Of two that share partitions one at most is marked: what both acknowledged may be nowhere else.
+    marked = marked_nodes(scene.node(2).cluster.value)
+    assert len(marked) <= 1
+    assert marked <= set(ids[:2])
+
+
+def test_an_operator_has_a_node_rebuilt() -> None:
+    scene = Scene(nodes=5, directives=FIVE)
+    keys = [f"k{number}" for number in range(30)]
+    assert scene.ask(0, *(f"SET {key} v" for key in keys)) == [b"OK"] * 30
+    scene.wait_for_rest()
+    assert scene.ask(0, f"RESPKV REBUILD {scene.process(3).me}") == [b"OK"]
+    scene.run(3.0)
+    scene.wait_for_rest()
+    scene.run(5.0)
+    assert scene.process(3).incarnation == 2
+    assert not marked_nodes(scene.node(0).cluster.value)
+    assert [scene.ask(3, f"GET {key}") for key in keys] == [[b"v"]] * 30
+    assert check_replicas(scene.world) == []
+
+
+def test_n_goes_up_and_down_with_a_node_away_and_restarts() -> None:
+    scene = Scene(nodes=5, directives={"replication-factor": "1", "sloppy-quorum": "no"})
+    keys = [f"k{number}" for number in range(60)]
+    written: dict[str, bytes] = {}
+
+    def write(text: str) -> None:
+        for index, key in enumerate(keys):
+            reader = next(number for number in (index % 5, 0, 1, 2, 3, 4) if scene.process(number).node is not None)
+            if scene.ask(reader, f"SET {key} {text}") == [b"OK"]:
+                written[key] = text.encode()
+
+    write("first")
+    for n, victim in ((3, 1), (5, 2), (2, 4)):
+        assert scene.ask(0, f"CONFIG SET replication-factor {n}") == [b"OK"]
+        scene.run(0.15)
+        scene.process(victim).kill()
+        write(f"{n}-away")
+        scene.run(4.0)
+        # The one that was told dies, too, before the other is back.
+        scene.process(0).kill()
+        scene.run(1.0)
+        scene.process(0).restart()
+        scene.process(victim).restart()
+        scene.run(1.0)
+        write(f"{n}-back")
+        scene.wait_for_rest()
+        scene.run(2.5)
+        assert [node.coordinator.quorum.n for _, node in scene.world.nodes()] == [n] * 5
+        for key, value in written.items():
+            assert [scene.ask(index, f"GET {key}") for index in range(5)] == [[value]] * 5
+        assert [scene.ask(index, "DBSIZE") for index in range(5)] == [[len(written)]] * 5
+        assert check_replicas(scene.world) + check_copies(scene.world) == []
+    assert set(written) == set(keys)
+
+
+def test_a_node_that_was_cut_off_for_too_long_starts_again_by_itself() -> None:
+    scene = Scene(nodes=5, directives=FIVE)
+    key = scene.key_of(primary=4)
+    assert scene.ask(0, f"SET {key} old") == [b"OK"]
+    scene.wait_for_rest()
+    pairs = [pair for other in range(4) for pair in ((4, other), (other, 4))]
+    scene.cut(*pairs)
+    scene.run(8.0)
+    assert scene.ask(0, f"DEL {key}") == [1]
+    scene.run(40.0)
+    for index in range(4):
+        store = scene.node(index).store
+        store.forget(store.partition(key.encode()), key.encode())
+        scene.node(index).hints.forget_all()
+    assert held_record(scene.process(4), key.encode())
+    scene.mend(*pairs)
+    # Whatever it offers before it knows is not taken.
+    scene.run(2.0)
+    scene.wait_for_rest()
+    scene.run(3.0)
+    assert scene.process(4).incarnation == 2
+    assert [scene.ask(index, f"GET {key}") for index in range(5)] == [[None]] * 5
+    assert [held_record(scene.process(index), key.encode()) for index in range(5)] == [b""] * 5
+
+
+def test_nobody_is_marked_whose_writes_may_be_nowhere_else() -> None:
+    scene = Scene(nodes=5, directives={**FIVE, "write-quorum": "one"})
+    scene.process(4).kill()
+    scene.run(60.0)
+    assert not marked_nodes(scene.node(0).cluster.value)
+    (refused,) = scene.ask(0, f"RESPKV REBUILD {scene.process(4).me}")
+    assert str(refused).startswith("ERR of some keys 2 other replicas are left, and 3 are needed")
+
+
+def test_how_long_others_have_been_away_outlives_a_restart() -> None:
+    scene = Scene(nodes=5, directives={**FIVE, "max-downtime": "100"})
+    scene.process(4).kill()
+    scene.run(70.0)
+    for index in range(4):
+        scene.process(index).kill()
+        scene.process(index).restart()
+        scene.run(5.0)
+    scene.run(40.0)
+    assert marked_nodes(scene.node(0).cluster.value) == {scene.process(4).me}
