@@ -67,6 +67,7 @@ class Handoff:
         "latency_target_s",
         "rate_max",
         "rate_min",
+        "set_aside",
         "usable",
     )
 
@@ -91,6 +92,8 @@ class Handoff:
         self._replicas = replicas
         self._flows: dict[NodeId, _Flow] = {}
         self.usable: frozenset[NodeId] = frozenset()
+        self.set_aside: frozenset[NodeId] = frozenset()
+        """Owners that are away and will copy everything anew: what they lack goes to the other replicas."""
         self.rate_min = 1e6
         self.rate_max = 64e6
         self.latency_target_s = 0.02
@@ -104,7 +107,7 @@ class Handoff:
             return
         now = self._turn.now
         for owner in list(rows):
-            if owner not in self.usable:
+            if owner not in self.usable and owner not in self.set_aside:
                 continue
             flow = self._flows.get(owner)
             if flow is None:
@@ -138,7 +141,7 @@ class Handoff:
             record = self._store.get(key)
             if not record:
                 gone.append(key)
-            elif owner not in self._replicas(self._store.partition(key)):
+            elif owner in self.set_aside or owner not in self._replicas(self._store.partition(key)):
                 moved.append(key)
             elif size < BATCH_BYTES_MAX:
                 pairs += (key, record)
@@ -186,7 +189,7 @@ class Handoff:
         passed: list[bytes] = []
         for key in keys:
             pairs = [key, store.get(key)]
-            owners = [node for node in self._replicas(store.partition(key)) if node != self._me]
+            owners = [node for node in self._replicas(store.partition(key)) if node != self._me and node not in self.set_aside]
             taken = [node for node in owners if hints.add(node, pairs, turn.now)]
             turn.log += [(LOG_HINTS, _encode([node, pairs])) for node in taken]
             if len(taken) == len(owners):
@@ -229,7 +232,7 @@ class Handoff:
         """When `tick` is to be called again."""
         due = []
         for owner in self._hints.rows:
-            if owner in self.usable:
+            if owner in self.usable or owner in self.set_aside:
                 flow = self._flows.get(owner)
                 if flow is None:
                     due.append(self._turn.now)

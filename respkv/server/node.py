@@ -161,8 +161,7 @@ class Node:
         self.downtime = Downtime(self)
         self.anti_entropy = AntiEntropy(self)
         self.reaping = Reaping(self)
-        keepers = (self.rebuild, self.resizing, self.downtime, self.anti_entropy, self.reaping)
-        self._background = (self.flush, self.rows, self.pulse, *keepers)
+        self._background = (self.flush, self.rows, self.pulse, self.rebuild, self.resizing, self.downtime, self.anti_entropy, self.reaping)
         self.calls = Calls(self)
         self.dispatcher.calls |= self.calls.table()
         self.peers = Peers(

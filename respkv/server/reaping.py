@@ -1,6 +1,7 @@
 """Let go of deletions that all replicas have: the leader's part and everybody's answers. Pure. The rules are in `repair.remains`.
 
-Rule 1: nothing goes unless all members of the ring are up, lack nothing, hold no hints, and have done so for `tombstone-grace`.
+Rule 1: nothing goes unless all members of the ring are up, but for those that are rebuilt when they return; unless all lack
+nothing, hold no hints, and have done so for `tombstone-grace`.
 Rule 2: a node drops what it is told to only if it still holds exactly what it was asked about; what it drops is in its log.
 """
 
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from respkv.commands.published import hints_outstanding
+from respkv.config.cluster_value import marked_nodes
 from respkv.coordinator.operations import Ask, Call, Steps, Until, is_error
 from respkv.errors import PeerProtocolError
 from respkv.repair.exchange import item_of
@@ -124,8 +126,10 @@ class Reaping:
     # --- may it?
 
     def _members(self) -> list[NodeId]:
-        """Who has to agree."""
-        return [member.node for member in self._node.cluster.ring.members]
+        """Who has to agree: not who is away and sets aside all that it holds when it returns."""
+        node = self._node
+        gone = marked_nodes(node.cluster.value) - node.topology.usable()
+        return [member.node for member in node.cluster.ring.members if member.node not in gone]
 
     def _unrest(self) -> str:
         """Why nothing may be reaped now, or nothing."""
@@ -133,7 +137,7 @@ class Reaping:
         members = self._members()
         if not node.topology.usable().issuperset(members):
             return REASONS[0]
-        if node.topology.rebuilding or any(node.membership.application_value(member, "rebuilding") for member in members):
+        if node.topology.rebuilding or any(node.topology.lacks_data(member) for member in members if member != node.me):
             return REASONS[1]
         if hints_outstanding(members, me=node.me, membership=node.membership, hints=node.hints):
             return REASONS[2]
@@ -159,7 +163,9 @@ class Reaping:
         node = self._node
         table = node.coordinator.table
         assert table is not None
-        led = [number for number, holds in enumerate(table.holds) if holds and table.primaries(number)[0] == node.me]
+        members = set(self._members())
+        leaders = [next((primary for primary in table.primaries(number) if primary in members), None) for number in range(len(table.holds))]
+        led = [number for number, leader in enumerate(leaders) if leader == node.me]
         looked_at = 0
         for partition in led:
             held = list(node.store.remains[partition])

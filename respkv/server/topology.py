@@ -160,7 +160,8 @@ class Topology:
         """What this node believes of the others now."""
         membership, me = self._membership, self._cluster.me
         usable = self.usable()
-        self._hints.closed = self._forgotten(usable)
+        set_aside = marked_nodes(self._cluster.value) - usable
+        self._hints.closed = self._forgotten(usable) | set_aside
         rebuilding = {node for node in usable if node != me and self.lacks_data(node)}
         if self.rebuilding:
             rebuilding.add(me)
@@ -196,6 +197,7 @@ class Topology:
         if self.dropping:
             replication = replication._replace(held_n=replication.stored_n)
         self._replica.distrusted = self._distrusted()
+        self._handoff.set_aside = marked_nodes(cluster.value) - view.usable
         drawn = (view, replication, cluster.ring, self.held)
         if drawn == self._drawn:
             return

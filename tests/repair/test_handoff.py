@@ -330,3 +330,14 @@ def test_without_room_for_the_rows_of_others_the_old_ones_stay() -> None:
     holder.hints.closed = set()
     holder.tick(REST_AFTER_FAILURE_S)
     assert set(holder.hints.rows) == {C}
+
+
+def test_what_a_node_lacks_that_will_copy_everything_anew_goes_to_the_other_replicas() -> None:
+    holder = Holder()
+    holder.hold(B, one=b"1")
+    holder.handoff.usable = frozenset((C,))
+    holder.tick()
+    assert set(holder.hints.rows) == {B}
+    holder.handoff.set_aside = frozenset((B,))
+    holder.tick()
+    assert set(holder.hints.rows) == {C}
