@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import msgspec
+
 from respkv.repair.exchange import differing
 from respkv.server import exchanges
 from respkv.server.exchanges import Exchange
+from respkv.server.reaping import Reaping
+from respkv.server.turns import LOG_KEYS_DROPPED
 from respkv.simulation.bug import STRICT, Bugs, Patch
 from respkv.storage.store import Store
+from respkv.versions.records import newest_stamp_of
 
 TREES = {**STRICT, "anti-entropy-interval": "1", "max-hints-size": "1", "read-repair": "off"}
 """What hints and reads would repair is left to the trees."""
@@ -43,6 +48,28 @@ class RootsTakenForEqual(Bugs):
     def patches(self) -> list[Patch]:
         """One less."""
         return [(exchanges, "differing", lambda mine, theirs: differing(mine[:-1], theirs[:-1]))]
+
+
+class ReapedByAge(Bugs):
+    """A deletion goes after a second, whoever lacks it."""
+
+    faults = ("cut", "kill", "stop")
+    directives: ClassVar[dict[str, str]] = {**STRICT, "anti-entropy-interval": "1"}
+
+    def patches(self) -> list[Patch]:
+        """Ask nobody."""
+
+        def hasty(self: Reaping) -> None:
+            node = self._node
+            store = node.store
+            self._look_at = node.context.turn.now + 0.5
+            for partition, keys in enumerate(store.remains):
+                old = [key for key in keys if (node.clock.last - newest_stamp_of(store.get(key))) >> 16 > 1000]
+                for key in old:
+                    store.forget(partition, key)
+                    node.context.turn.log.append((LOG_KEYS_DROPPED, msgspec.msgpack.encode([key])))
+
+        return [(Reaping, "tick", hasty)]
 
 
 class ExchangeGivesOnly(Bugs):

@@ -44,6 +44,8 @@ class Scenario:
     """Whether FLUSHALL is sent now and then."""
     rules: tuple[tuple[int, int], ...] = ()
     """Pairs of R and W that CONFIG SET chooses from while the load runs."""
+    reaps: bool = False
+    """Whether the load goes on for long enough that deletions go meanwhile."""
     factors: tuple[int, ...] = ()
     """What CONFIG SET makes N while the load runs; R and W are words."""
 
@@ -157,6 +159,7 @@ class Scenario:
             "flushes": self.flushes,
             "rules": self.rules,
             "factors": self.factors,
+            "reaps": self.reaps,
             "echoes": self.echoes,
             "siblings": self.keeps_siblings,
         }
@@ -194,6 +197,9 @@ QUORUMS = (
 RULES = ((2, 2), (1, 3), (2, 3), (3, 2), (3, 3))
 """What CONFIG SET may choose while three nodes keep a key: all of them overlap."""
 RULES_N = 3
+REAPING_RATIO = 0.12
+REAPING_LOAD_S = 24.0
+REAPING_FAULT_PAUSE_S = 6.0
 HALF_AN_HOUR_MS = 1_800_000
 HOURS_RATIO = 0.2
 FACTORS_RATIO = 0.12
@@ -248,7 +254,6 @@ def draw(seed: int, *, nodes: int | None = None) -> Scenario:
     scenario = _with_trees(scenario, random.Random(f"trees {seed}"))
     scenario = _with_siblings(scenario, random.Random(f"siblings {seed}"))
     scenario = _with_clocks(scenario, random.Random(f"clocks {seed}"))
-    scenario = _with_haste(scenario, random.Random(f"haste {seed}"))
     scenario = scenario if scenario.quorums.n == RULES_N else replace(scenario, rules=())
     return _with_factors(scenario, random.Random(f"factors {seed}"))
 
@@ -261,15 +266,19 @@ def _with_factors(scenario: Scenario, rng: random.Random) -> Scenario:
 
 
 def _with_trees(scenario: Scenario, rng: random.Random) -> Scenario:
-    """In most clusters replicas compare hash trees; then hints may be dropped, and reads need not repair."""
-    if rng.random() < 0.4:
-        return replace(scenario, directives={**scenario.directives, "anti-entropy-interval": "0"})
-    directives = {**scenario.directives, "anti-entropy-interval": str(rng.choice((1, 3)))}
-    if rng.random() < 0.3:
-        directives["max-hints-size"] = str(rng.choice((1, 1000)))
-    if rng.random() < 0.2:
-        directives["read-repair"] = "off"
-    return replace(scenario, directives=directives)
+    """In most clusters replicas compare hash trees, so hints may be dropped, and reads need not repair; in some deletions go soon."""
+    own = {"anti-entropy-interval": rng.choice(("0", "0", "1", "1", "3")), "tombstone-grace": rng.choice(("1", "60"))}
+    if own["anti-entropy-interval"] != "0":
+        if rng.random() < 0.3:
+            own["max-hints-size"] = rng.choice(("1", "1000"))
+        if rng.random() < 0.2:
+            own["read-repair"] = "off"
+    scenario = replace(scenario, directives={**scenario.directives, **own})
+    if rng.random() < REAPING_RATIO:
+        # Deletions go where all is calm for a while, and things go wrong later.
+        reaping = {**scenario.directives, "tombstone-grace": "1"}
+        return replace(scenario, directives=reaping, load_s=REAPING_LOAD_S, fault_pause_s=REAPING_FAULT_PAUSE_S, clients=3, reaps=True)
+    return scenario
 
 
 def _with_siblings(scenario: Scenario, rng: random.Random) -> Scenario:
@@ -278,12 +287,6 @@ def _with_siblings(scenario: Scenario, rng: random.Random) -> Scenario:
         return scenario
     limits = {"max-siblings": "4"} if rng.random() < 0.2 else {}
     return replace(scenario, directives={**scenario.directives, "conflict-resolution-prefix": SIBLINGS_PREFIXES, **limits})
-
-
-def _with_haste(scenario: Scenario, rng: random.Random) -> Scenario:
-    """Some clusters compare their replicas all the time, and let go of deletions as soon as they may."""
-    haste = {"anti-entropy-interval": rng.choice(("1", "60")), "tombstone-grace": rng.choice(("1", "60"))}
-    return replace(scenario, directives={**scenario.directives, **haste})
 
 
 def _with_clocks(scenario: Scenario, rng: random.Random) -> Scenario:
