@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from respkv.errors import ClientError, NoQuorumError, TooManySiblingsError
 from respkv.ids import new_actor
 from respkv.placement.slots import key_slot
+from respkv.versions.clock import CLOCK_AHEAD_MAX_MS
 from respkv.versions.policy import ConflictPolicy
 from respkv.versions.records import newest_stamp_of, reversioned, siblings_count
 from respkv.versions.vectors import successor
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 
     from respkv.coordinator.coordinator import Coordinator
 
-CONTEXT_AHEAD_MAX_MS = 3_600_000 * 24
-"""A context further in the future was made up: following it would spoil every clock."""
+CONTEXT_AHEAD_MAX_MS = CLOCK_AHEAD_MAX_MS // 2
+"""A context further in the future was made up: following it would spoil every clock. Well below what other nodes still believe."""
 
 
 class Succession:

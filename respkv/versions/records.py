@@ -254,6 +254,11 @@ def _are_siblings_well_formed(record: bytes) -> bool:
         return False
     entries_count, siblings_count = _COUNTS.unpack_from(record, 34)
     position = SIBLINGS_HEADER_BYTES + VERSION_BYTES * entries_count
+    starts = range(SIBLINGS_HEADER_BYTES, position, VERSION_BYTES)
+    versions = [record[18:34], *(record[start : start + VERSION_BYTES] for start in starts)]
+    # The newest of what was seen stands first: one above it would be superseded by nothing, and above all that clocks may say.
+    if max(versions) != record[:VERSION_BYTES] or sorted(set(versions[1:])) != versions[1:]:
+        return False
     for _ in range(siblings_count):
         if position + _LENGTH.size > len(record):
             return False

@@ -34,6 +34,7 @@ from respkv.versions.records import (
     TOMBSTONE,
     VERSION_BYTES,
     describe_version,
+    is_well_formed,
     siblings_in,
     with_siblings,
 )
@@ -41,6 +42,8 @@ from respkv.versions.records import (
 _COUNTS = struct.Struct(">HH")
 _CONTEXT_WORD = b"\x01"
 """The first byte of a context that a client is given: its format."""
+ACTORS_MAX = 2048
+"""A context that leaves more entries than this in a vector was made up. Vectors grow beyond it by nobody's context."""
 _NO_FLOOR = bytes(VERSION_BYTES)
 
 Version = bytes
@@ -126,10 +129,14 @@ def successor(held: bytes, context: bytes, new: bytes) -> bytes:
     """The record after a write: `new` (plain, of a version above all) replaces what `context` has seen, and nothing else.
 
     `held` is the coordinator's own record, `context` a record or what `context_of` gave: what the writer has seen.
+    Raises ClientError for a context that nobody can have been given.
     """
     mine, seen = take_apart(held), take_apart(context)
     version = new[:VERSION_BYTES]
     vector = _joined_vectors(mine.vector, seen.vector)
+    if len(vector) > max(ACTORS_MAX, len(mine.vector)):
+        msg = "invalid context: it names more writers than there can have been"
+        raise ClientError(msg)
     assert vector.get(version[8:], b"") < version[:8]
     vector[version[8:]] = version[:8]
     floor = max(mine.floor, seen.floor)
@@ -194,10 +201,7 @@ def _decoded(context: bytes) -> tuple[bytes, bytes]:
 
 
 def _is_vector(record: bytes) -> bool:
-    if len(record) < SIBLINGS_HEADER_BYTES or record[16] != SIBLINGS:
-        return False
-    entries_count, siblings_count = _COUNTS.unpack_from(record, 34)
-    return not siblings_count and len(record) == SIBLINGS_HEADER_BYTES + VERSION_BYTES * entries_count
+    return is_well_formed(record) and record[16] == SIBLINGS and not siblings_in(record)
 
 
 def describe_vector(record: bytes) -> list[str]:

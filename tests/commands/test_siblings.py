@@ -112,9 +112,13 @@ def test_resolve_replaces_exactly_what_its_context_has_seen(world: World) -> Non
 def test_a_context_that_was_made_up_is_refused(world: World) -> None:
     client = world.connect(0)
     assert client.ask("RESPKV RESOLVE k nonsense v").startswith(b"-ERR invalid context")
-    later = urlsafe_b64encode(b"\x01" + b"\xff" * 16 + b"\0\0")
-    assert client.ask([b"RESPKV", b"RESOLVE", b"k", later, b"v"]).startswith(b"-ERR invalid context")
+    first, last = bytes(7) + b"\x01" + b"actor-aa", b"\xff" * 16
+    later = last + b"\0\0"
+    hidden = first + b"\x03\0" + last + b"\0\x01\0\0" + first
+    for context in map(urlsafe_b64encode, (b"\x01" + later, b"\x01" + hidden)):
+        assert client.ask([b"RESPKV", b"RESOLVE", b"k", context, b"v"]).startswith(b"-ERR invalid context")
     assert client.ask("GET k") == b"$-1\r\n"
+    assert client.ask("SET k v", "GET k") == b"+OK\r\n$1\r\nv\r\n"
 
 
 def test_reading_commands_and_deletions_under_siblings(world: World) -> None:

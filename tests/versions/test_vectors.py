@@ -221,6 +221,39 @@ def test_a_context_that_nobody_gave_is_refused(data: bytes) -> None:
             vectors.seen_by(context)
 
 
+def made_up(newest: bytes, floor: bytes, entries: list[bytes]) -> bytes:
+    counts = len(entries).to_bytes(2) + bytes(2)
+    return urlsafe_b64encode(b"\x01" + newest + bytes((SIBLINGS, 0)) + floor + counts + b"".join(entries))
+
+
+LOW, MIDDLE, HIGH = (stamp.to_bytes(8) + actor for stamp, actor in zip((1, 2, 3), ACTORS, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("newest", "floor", "entries"),
+    [(LOW, HIGH, [LOW]), (LOW, bytes(16), [HIGH]), (LOW, bytes(16), [LOW, HIGH]), (HIGH, bytes(16), [HIGH, LOW]), (LOW, LOW, [LOW, LOW])],
+)
+def test_a_context_that_hides_what_it_has_seen_is_refused(newest: bytes, floor: bytes, entries: list[bytes]) -> None:
+    """What stands above its first version would be in no clock: the write would be superseded before it was made."""
+    assert vectors.seen_by(made_up(HIGH, LOW, [MIDDLE, HIGH]))
+    with pytest.raises(ClientError, match="invalid context"):
+        vectors.seen_by(made_up(newest, floor, entries))
+    assert not records.is_well_formed(urlsafe_b64decode(made_up(newest, floor, entries))[1:])
+
+
+def test_contexts_that_were_made_up_fill_no_vector() -> None:
+    record = successor(ABSENT, ABSENT, plain(b"value", 1))
+    for first in range(0, 4000, 1000):
+        entries = [number.to_bytes(8) + number.to_bytes(8) for number in range(first + 2, first + 1002)]
+        seen = vectors.seen_by(made_up(entries[-1], bytes(16), entries))
+        if first + 1000 > vectors.ACTORS_MAX:
+            with pytest.raises(ClientError, match="invalid context"):
+                successor(record, seen, plain(b"next", 100_000 + first))
+        else:
+            record = successor(record, seen, plain(b"next", 100_000 + first))
+    assert values(successor(record, record, plain(b"last", 200_000))) == {b"last"}
+
+
 def test_a_context_holds_no_values() -> None:
     rng = random.Random(3)
     secret = rng.randbytes(30)
