@@ -23,6 +23,7 @@ HOT: Final = (
     "respkv.versions.records",
     "respkv.resp.pipeline",
     "respkv.resp.reader",
+    "respkv.transport.border",
     "respkv.transport.frames",
     "respkv.transport.packets",
     "respkv.transport.turn",

@@ -75,10 +75,9 @@ class _Bell:
         self._rung = True
         self._lot.unpark()
 
-    @property
-    def waiting_count(self) -> int:
-        """Tasks that have nothing to do until it is rung."""
-        return len(self._lot)
+    def is_awaited_by(self, count: int) -> bool:
+        """Whether so many tasks have nothing to do until it is rung."""
+        return len(self._lot) == count
 
     async def wait_rung(self) -> None:
         while not self._rung:
@@ -121,6 +120,7 @@ class Disk:
         # Reads that begin before a flush ends are of an older epoch than those that begin behind it.
         self._epoch = 0
         self._reads_of_epoch = {0: 0}
+        self._is_quiet = False
         self._free_bytes = 0
         self._keys_loaded_total = self._rows_written_total = self._rows_scanned_total = 0
         self._write_stalls_total = self._flushes_total = 0
@@ -135,28 +135,34 @@ class Disk:
             assert self._freeze is None
             self._freeze = (departures.freeze, self._log.rotate())
             self._crash_hook("after_rotate")
-            self._freeze_bell.ring()
+            self._ring(self._freeze_bell)
         if departures.sync:
             self._sync_turn = departures.sync
-            self._log_bell.ring()
+            self._ring(self._log_bell)
         for token, keys in departures.loads:
             self._loads.append((self._begin_read(), token, keys))
-            self._load_bell.ring()
+            self._ring(self._load_bell)
         for scan in departures.scans:
             self._scans.append((self._begin_read(), scan))
-            self._scan_bell.ring()
+            self._ring(self._scan_bell)
         if departures.saves:
             self._saves.extend(departures.saves)
-            self._save_bell.ring()
+            self._ring(self._save_bell)
         if departures.purge_below is not None:
             self._purge_stamp = departures.purge_below
-            self._purge_bell.ring()
+            self._ring(self._purge_bell)
+
+    def _ring(self, bell: _Bell) -> None:
+        self._is_quiet = False
+        bell.ring()
 
     @property
     def is_quiet(self) -> bool:
-        """Whether none of the tasks has anything to do, nor waits for a thread."""
-        bells = (self._log_bell, self._freeze_bell, self._scan_bell, self._purge_bell, self._save_bell)
-        return self._load_bell.waiting_count == LOAD_THREADS and all(bell.waiting_count for bell in bells)
+        """Whether none of the tasks has anything to do, nor waits for a thread. Asked every turn: looked up while it is not so."""
+        if not self._is_quiet:
+            bells = (self._log_bell, self._freeze_bell, self._scan_bell, self._purge_bell, self._save_bell)
+            self._is_quiet = self._load_bell.is_awaited_by(LOAD_THREADS) and all(bell.is_awaited_by(1) for bell in bells)
+        return self._is_quiet
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Work until cancelled; raises (in an exception group) the StorageError that ends it otherwise."""
@@ -233,7 +239,7 @@ class Disk:
             self._freeze = None
             self._post((FLUSHED, freeze.number))
             self._drop_below = segment
-            self._log_bell.ring()
+            self._ring(self._log_bell)
 
     async def _write(self, write: Callable[[], bool]) -> None:
         """Write once RocksDB takes it, and let others have the loop."""
@@ -265,7 +271,7 @@ class Disk:
     def _end_read(self, epoch: int) -> None:
         self._reads_of_epoch[epoch] -= 1
         if epoch != self._epoch:
-            self._reads_bell.ring()
+            self._ring(self._reads_bell)
 
     async def _wait_older_reads(self) -> None:
         older = self._epoch
@@ -287,7 +293,7 @@ class Disk:
                 jobs.append(self._loads.popleft())
                 keys_count += len(jobs[-1][2])
             if self._loads:
-                self._load_bell.ring()
+                self._ring(self._load_bell)
             keys = [key for _, _, asked in jobs for key in asked]
             records: list[bytes | None] = []
             for start in range(0, len(keys), KEYS_PER_LOAD):
