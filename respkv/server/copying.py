@@ -17,6 +17,7 @@ from respkv.commands.partition_walk import HASH_MAX
 from respkv.coordinator.operations import Ask, Call, Steps, Until, is_error
 from respkv.coordinator.replica import check_pairs, decode_pairs
 from respkv.errors import PeerProtocolError
+from respkv.repair.pace import Pace
 from respkv.server.turns import LOG_KEYS_DROPPED, LOG_WRITES
 from respkv.transport import border
 
@@ -30,8 +31,11 @@ if TYPE_CHECKING:
     from respkv.server.node import Node
     from respkv.server.rows import Rows
 
-PIECE_ROWS = 1000
-PIECE_BYTES_MAX = 512 * 1024
+PIECE_ROWS = 300
+"""About a millisecond of work on both sides."""
+PIECE_BYTES_MAX = 256 * 1024
+KEPT = b"+OK\r\n"
+KEPT_STRAINED = b"+SLOWLY\r\n"
 ANSWER_S = 5.0
 RETRY_S = 0.1
 _encode = msgspec.msgpack.Encoder().encode
@@ -57,6 +61,8 @@ class Piece(msgspec.Struct, array_like=True):
     next: Position | None
     is_whole: bool
     """Whether the node that tells lacks nothing itself."""
+    is_strained: bool
+    """Whether its clients wait longer than they use to."""
 
 
 _decode_position = border.reader(Position)
@@ -141,8 +147,9 @@ class Copying:
     def _copy(self, source: NodeId) -> Steps:
         node = self._node
         position: Position | None = self._positions.get(source, Position(0, 0, self._low, self._high))
-        is_whole = True
+        is_whole, pace = True, pace_of(node)
         while position is not None:
+            asked_at = node.context.turn.now
             answers = yield Ask([source], "rows", _encode(position), ANSWER_S, partial(self._read, position))
             piece = answers[source]
             if piece is None or is_error(piece) or self.is_over:
@@ -152,6 +159,8 @@ class Copying:
             position = piece.next
             if position is not None and is_whole:
                 self._positions[source] = position
+            is_strained = piece.is_strained or node.pulse.foreground.is_strained
+            yield from rest(node, pace, sum(map(len, piece.pairs)), since=asked_at, is_strained=is_strained)
         self._positions.pop(source, None)
         self._done.add(source)
         if is_whole and not self._lacks_data(source):
@@ -175,6 +184,19 @@ class Copying:
             keep(self._node, pairs, lambda: None)
 
 
+def pace_of(node: Node) -> Pace:
+    """How fast data may go from node to node: the bounds are those of handoff."""
+    return Pace(rate_min=float(node.settings.handoff_rate_min), rate_max=float(node.settings.handoff_rate_max))
+
+
+def rest(node: Node, pace: Pace, size: int, *, since: float, is_strained: bool) -> Generator[Step, Any, None]:
+    """Let others have their time after a piece of so many bytes."""
+    now = node.context.turn.now
+    pause_s = pace.pause_s(size, took_s=now - since, is_strained=is_strained)
+    if pause_s > 0:
+        yield Until(lambda: False, now + pause_s)
+
+
 def keep(node: Node, pairs: list[bytes], then: Callable[[], None]) -> None:
     """Merge records into this node's copies. `then` is called once they are in its log."""
     turn = node.context.turn
@@ -190,13 +212,16 @@ def keep(node: Node, pairs: list[bytes], then: Callable[[], None]) -> None:
 class HandingOn:
     """Sends the partitions in whose preference list this node stands in [low, high) to the first `low`, and drops them if it is to."""
 
-    __slots__ = ("_drops", "_high", "_low", "_node", "_partition", "_running", "is_done", "is_over", "keys_total")
+    __slots__ = ("_drops", "_high", "_is_strained", "_low", "_node", "_pace", "_partition", "_running", "is_done", "is_over", "keys_total")
 
     def __init__(self, node: Node, *, low: int, high: int, drops: bool) -> None:
         """Nothing is sent yet."""
         self._node = node
         self._low, self._high = low, high
         self._drops = drops
+        self._pace = pace_of(node)
+        self._is_strained = False
+        """Whether a node that keeps said so."""
         self._partition = 0
         self._running = False
         self.keys_total = 0
@@ -229,7 +254,7 @@ class HandingOn:
                     return b""
                 if not is_clean:
                     # Something was written meanwhile, or a keeper is away: once more.
-                    yield from self._rest(RETRY_S)
+                    yield Until(lambda: self.is_over, self._node.context.turn.now + RETRY_S)
                     continue
             self._partition += 1
         self.is_done = True
@@ -248,8 +273,9 @@ class HandingOn:
                 self.keys_total += len(rows)
                 if self._drops:
                     is_clean = (yield from self._drop(partition, rows)) and is_clean
-                # Half of the time is for others.
-                yield from self._rest(node.context.turn.now - began)
+                size = sum(len(key) + len(record) for key, record in rows)
+                is_strained = self._is_strained or node.pulse.foreground.is_strained
+                yield from rest(node, self._pace, size, since=began, is_strained=is_strained)
             if next_hash is None:
                 return is_clean
             first_hash = next_hash
@@ -279,8 +305,9 @@ class HandingOn:
                 size += len(pairs[-2]) + len(pairs[-1])
                 start += 1
             answers = yield Ask(keepers, "keep", _encode(pairs), timeout_s=ANSWER_S)
-            if any(answer != b"+OK\r\n" for answer in answers.values()):
+            if any(answer not in {KEPT, KEPT_STRAINED} for answer in answers.values()):
                 return False
+            self._is_strained = KEPT_STRAINED in answers.values()
         return True
 
     def _drop(self, partition: int, rows: Rows) -> Generator[Step, Any, bool]:
@@ -304,10 +331,6 @@ class HandingOn:
             yield Until(lambda: bool(found), turn.now + RETRY_S)
         return found[0]
 
-    def _rest(self, seconds: float) -> Generator[Step, Any, None]:
-        if seconds > 0:
-            yield Until(lambda: self.is_over, self._node.context.turn.now + seconds)
-
 
 # --- the other end
 
@@ -319,7 +342,7 @@ def serve_keep(node: Node, call: Call) -> None:
     if call.source in node.replica.distrusted or node.replica.writes_disabled or not all(holds[store.partition(key)] for key in pairs[::2]):
         call.answer(b"-ERR they cannot be kept here\r\n")
     else:
-        keep(node, pairs, lambda: call.answer(b"+OK\r\n"))
+        keep(node, pairs, lambda: call.answer(KEPT_STRAINED if node.pulse.foreground.is_strained else KEPT))
 
 
 def serve_rows(node: Node, call: Call) -> None:
@@ -380,7 +403,9 @@ class _Serving:
         while not self._waiting:
             position = self._position
             if position is None or self._size >= PIECE_BYTES_MAX or len(self._pairs) >= 2 * PIECE_ROWS:
-                piece = Piece(self._pairs, position, is_whole=not self._node.rebuild.lacks_data)
+                node = self._node
+                is_strained = node.pulse.foreground.is_strained
+                piece = Piece(self._pairs, position, is_whole=not node.rebuild.lacks_data, is_strained=is_strained)
                 self._call.answer(_encode(piece))
                 return
             self._waiting = True

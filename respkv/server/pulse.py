@@ -91,9 +91,8 @@ class Pulse:
         lag_ms = node.context.facts.get("loop_lag_ms", 0)
         is_late = lag_ms >= node.settings.loop_lag_threshold
         node.coordinator.speculation_allowed = not is_late
-        self.foreground.beat(
-            loop_is_late=is_late, is_working=node.anti_entropy.is_working() or node.rebuild.needed or bool(node.hints.rows)
-        )
+        is_copying = node.rebuild.needed or node.cluster.value.resize is not None
+        self.foreground.beat(loop_is_late=is_late, is_working=node.anti_entropy.is_working() or is_copying or bool(node.hints.rows))
         if 0 < node.settings.latency_monitor_threshold <= lag_ms:
             node.context.slow_events.record("loop-lag", unix_s=node.context.turn.wall_ms // 1000, milliseconds=lag_ms)
 

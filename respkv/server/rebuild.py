@@ -97,9 +97,10 @@ class Rebuild:
 
     def next_due(self) -> float | None:
         """When `tick` is to be called again."""
-        if self.needed:
+        mark = mark_of(self._node.cluster.value, self._node.me)
+        if self.needed and mark <= self.set_aside:
             return self._copying.next_due()
-        return self._look_at if self.is_held or mark_of(self._node.cluster.value, self._node.me) else None
+        return self._look_at if self.is_held or mark else None
 
     def _start_again(self) -> None:
         """What this node holds is not to be answered from now on; when the mark is on the disk, the next start sets it aside."""
@@ -117,10 +118,11 @@ class Rebuild:
         usable = node.topology.usable()
         mark = f"{node.cluster.value_mark:016x}"
         agreeing = [peer for peer in usable if peer == node.me or node.membership.application_value(peer, "value_mark") == mark]
-        if len(agreeing) == len(usable) and 2 * len(usable) > node.cluster.members_count:
+        is_told = len(agreeing) == len(usable) and 2 * len(usable) > node.cluster.members_count
+        if is_told or not node.settings.max_downtime:
             self.is_held = False
             self._show()
-            node.context.turn.events.append(("notice", "the cluster did not go on without this node: it counts"))
+            node.context.turn.events.append(("notice", "nobody wants this node to be rebuilt: it counts"))
 
     def _finish(self) -> None:
         node, copying = self._node, self._copying

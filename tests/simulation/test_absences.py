@@ -160,3 +160,42 @@ def test_how_long_others_have_been_away_outlives_a_restart() -> None:
         scene.run(5.0)
     scene.run(40.0)
     assert marked_nodes(scene.node(0).cluster.value) == {scene.process(4).me}
+
+
+def test_a_node_that_is_marked_while_it_rebuilds_begins_anew() -> None:
+    # It asked to be woken at once, again and again, until the mark was on its disk.
+    scene = Scene(nodes=5, directives=FIVE, sync_s=(0.3, 0.5))
+    keys = [f"k{number}" for number in range(30)]
+    assert scene.ask(0, *(f"SET {key} v" for key in keys)) == [b"OK"] * 30
+    scene.wait_for_rest()
+    scene.process(3).kill(wiped=True)
+    scene.run(0.1)
+    scene.process(3).restart()
+    # It has nobody to copy from yet.
+    scene.cut(*[(3, other) for other in (1, 2, 4)])
+    scene.run(2.0)
+    assert scene.node(3).rebuild.needed
+    scene.send(0, f"RESPKV REBUILD {scene.process(3).me}")
+    scene.run(2.0)
+    scene.mend(*[(3, other) for other in (1, 2, 4)])
+    scene.run(5.0)
+    scene.wait_for_rest()
+    scene.run(3.0)
+    assert scene.process(3).incarnation == 3
+    assert not marked_nodes(scene.node(0).cluster.value)
+    assert [scene.ask(3, f"GET {key}") for key in keys] == [[b"v"]] * 30
+
+
+def test_a_node_on_hold_goes_on_when_nobody_is_ever_to_be_rebuilt() -> None:
+    scene = Scene(nodes=2, directives={"max-downtime": "30"})
+    assert scene.ask(0, "SET k v") == [b"OK"]
+    scene.run(2.0)
+    for index in range(2):
+        scene.process(index).kill()
+    scene.run(100.0)
+    scene.process(0).restart()
+    scene.run(10.0)
+    assert scene.node(0).rebuild.is_held
+    scene.send(0, "CONFIG SET max-downtime 0")
+    scene.run(10.0)
+    assert not scene.node(0).rebuild.is_held
