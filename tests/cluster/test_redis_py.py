@@ -95,9 +95,23 @@ def test_pipelines_and_transactions(client: Any) -> None:
             pipe.execute()
 
 
-def test_watch_is_refused_rather_than_ignored(client: Any) -> None:
-    with client.pipeline() as pipe, pytest.raises(redis.ResponseError, match="WATCH is not supported"):
+def test_watched_transactions(cluster: Cluster, client: Any) -> None:
+    client.set("w", 1)
+    with client.pipeline() as pipe:
         pipe.watch("w")
+        number = int(pipe.get("w"))
+        pipe.multi()
+        pipe.set("w", number + 1)
+        assert pipe.execute() == [True]
+        pipe.watch("w")
+        cluster[2].ask("SET", "w", "changed")
+        pipe.multi()
+        pipe.set("w", "mine")
+        with pytest.raises(redis.WatchError):
+            pipe.execute()
+    assert cluster[1].ask("GET", "w") == b"changed"
+    assert client.transaction(lambda pipe: pipe.multi() or pipe.incr("w2"), "w2") == [1]
+    client.delete("w2")
 
 
 def test_replies_of_the_server(cluster: Cluster, client: Any) -> None:
