@@ -12,6 +12,7 @@ from respkv.server.exchanges import Exchange
 from respkv.server.reaping import Reaping
 from respkv.server.turns import LOG_KEYS_DROPPED
 from respkv.simulation.bug import STRICT, Bugs, Patch
+from respkv.simulation.disk import Disk
 from respkv.storage.store import Store
 from respkv.versions.records import newest_stamp_of
 
@@ -70,6 +71,18 @@ class ReapedByAge(Bugs):
                     node.context.turn.log.append((LOG_KEYS_DROPPED, msgspec.msgpack.encode([key])))
 
         return [(Reaping, "tick", hasty)]
+
+
+class ReturnsAsItWas(Bugs):
+    """A node that was away for longer than deletions are remembered keeps what it holds, and merges it."""
+
+    faults = ("away",)
+    directives: ClassVar[dict[str, str]] = {**STRICT, "anti-entropy-interval": "1", "tombstone-grace": "1", "max-downtime": "2"}
+    others: ClassVar[dict[str, Any]] = {"nodes": 3, "load_s": 24.0, "fault_pause_s": 2.0, "clients": 3, "factors": ()}
+
+    def patches(self) -> list[Patch]:
+        """Set nothing aside."""
+        return [(Disk, "set_aside", lambda self, *names: None)]
 
 
 class ExchangeGivesOnly(Bugs):

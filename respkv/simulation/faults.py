@@ -2,6 +2,10 @@
 
 kill        a process is killed (SIGKILL) and started again
 power       a machine loses its power, and gets it back
+wipe        a process is killed, and its directory is deleted
+term        a process is told to stop, and started again
+away        a process is killed, and started again after longer than `max-downtime`
+full        a disk has no room
 stop        a process does not run for a while (SIGSTOP)
 cut         nothing passes between some nodes: a partition, a node on its own, or one direction of one pair
 reset       the connections of one pair are reset
@@ -21,6 +25,7 @@ if TYPE_CHECKING:
     from respkv.simulation.world import World
 
 Pairs = list[tuple[int, int]]
+AWAY_S = (9.0, 15.0)
 FREE_BYTES = 1 << 40
 
 
@@ -36,6 +41,7 @@ class Faults:
             "power": self._power,
             "wipe": self._wipe,
             "term": self._term,
+            "away": self._away,
             "full": self._full,
             "stop": self._stop,
             "cut": self._cut,
@@ -113,6 +119,14 @@ class Faults:
             self._world.wipes.append((self._world.schedule.now, process.index))
             process.kill(wiped=True)
             self._heal_after(self._rng.uniform(0.05, 3.0), process.restart)
+
+    def _away(self) -> None:
+        """A node is away for so long that the others let go of deletions meanwhile."""
+        living = self._living()
+        if len(living) == len(self._world.processes):
+            process = self._rng.choice(living)
+            process.kill()
+            self._heal_after(self._rng.uniform(*AWAY_S), process.restart)
 
     def _term(self) -> None:
         living = self._living()

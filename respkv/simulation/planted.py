@@ -25,7 +25,7 @@ from respkv.simulation.bugs_of_quorums import (
     StandInsCount,
     WriteAnsweredEarly,
 )
-from respkv.simulation.bugs_of_repair import ExchangeGivesOnly, ReapedByAge, RootsTakenForEqual, TreeMissesRepairs
+from respkv.simulation.bugs_of_repair import ExchangeGivesOnly, ReapedByAge, ReturnsAsItWas, RootsTakenForEqual, TreeMissesRepairs
 from respkv.simulation.bugs_of_siblings import ActorKept, ActorReused, ContextIgnored, ReplacedComesBack, SiblingDropped
 from respkv.simulation.bugs_of_storage import (
     AckBeforeAppend,
@@ -72,6 +72,7 @@ BUGS: dict[str, type[Bugs]] = {
     "replaced value comes back": ReplacedComesBack,
     "context ignored": ContextIgnored,
     "tombstone reaped by age": ReapedByAge,
+    "absent node merged": ReturnsAsItWas,
     "tree misses repairs": TreeMissesRepairs,
     "trees taken for equal": RootsTakenForEqual,
     "exchange gives, never takes": ExchangeGivesOnly,

@@ -131,6 +131,7 @@ class Process:
         mark = cluster_value.mark_of(value, self.me)
         if mark > int(files.get(SET_ASIDE_FILE, b"0")):
             world.note(f"n{self.index} sets aside what it holds")
+            world.wipes.append((world.schedule.now, self.index))
             self.disk.set_aside(MARKER_FILE, DONE_FILE, SEEN_FILE)
             files[SET_ASIDE_FILE] = b"%d" % mark
         store, hints, clock = Store(ring_size=ring.size), HintBook(bytes_max=settings.max_hints_size), HybridClock()

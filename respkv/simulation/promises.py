@@ -176,8 +176,9 @@ def may_be_lost(world: World, write: Write) -> bool:
     if write.request is None:
         return False
     count = world.scenario.least_w
-    # Of several deleted directories only the last one's losses are not yet copied back.
-    gone = {index for when, index in world.wipes[-1:] if when >= write.invoked}
+    # Of several deleted directories only the last one's losses are not yet copied back; but what stand-ins held never is.
+    wipes = world.wipes[-1:] if world.scenario.is_strict else world.wipes
+    gone = {index for when, index in wipes if when >= write.invoked}
     if world.scenario.loses_power:
         # One node alone may have handed it on to another one that lost it later; and where nobody syncs, nothing is ever safe.
         until = NEVER if count == 1 or world.scenario.directives.get("appendfsync") == "no" else write.done + UNSYNCED_S

@@ -145,7 +145,7 @@ class Scenario:
         if "power" in self.faults or "wipe" in self.faults or self.directives.get("hinted-handoff") == "no":
             return True
         # Where every node holds every key, a coordinator that was killed finds in its log what it owes.
-        return not {"kill", "term"}.isdisjoint(self.faults) and self.nodes > min(quorum.n for quorum in self.all_quorums)
+        return not {"kill", "term", "away"}.isdisjoint(self.faults) and self.nodes > min(quorum.n for quorum in self.all_quorums)
 
     @property
     def counts_exactly(self) -> bool:
@@ -197,9 +197,11 @@ QUORUMS = (
 RULES = ((2, 2), (1, 3), (2, 3), (3, 2), (3, 3))
 """What CONFIG SET may choose while three nodes keep a key: all of them overlap."""
 RULES_N = 3
-REAPING_RATIO = 0.12
+REAPING_RATIO = 0.16
 REAPING_LOAD_S = 24.0
 REAPING_FAULT_PAUSE_S = 6.0
+AWAY_RATIO = 0.5
+AWAY_FAULTS = ("clock", "cut", "reset", "slow-disk", "slow-link", "stop", "term")
 HALF_AN_HOUR_MS = 1_800_000
 HOURS_RATIO = 0.2
 FACTORS_RATIO = 0.12
@@ -277,7 +279,20 @@ def _with_trees(scenario: Scenario, rng: random.Random) -> Scenario:
     if rng.random() < REAPING_RATIO:
         # Deletions go where all is calm for a while, and things go wrong later.
         reaping = {**scenario.directives, "tombstone-grace": "1"}
-        return replace(scenario, directives=reaping, load_s=REAPING_LOAD_S, fault_pause_s=REAPING_FAULT_PAUSE_S, clients=3, reaps=True)
+        faults = scenario.faults
+        if rng.random() < AWAY_RATIO:
+            # And who is away for longer is rebuilt: deletions do not wait for it.
+            faults = ("away", *rng.sample(AWAY_FAULTS, rng.randint(0, 2)))
+            reaping["max-downtime"] = "2"
+        return replace(
+            scenario,
+            directives=reaping,
+            faults=faults,
+            load_s=REAPING_LOAD_S,
+            fault_pause_s=REAPING_FAULT_PAUSE_S,
+            clients=3,
+            reaps=True,
+        )
     return scenario
 
 
