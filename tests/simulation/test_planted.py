@@ -10,13 +10,18 @@ from respkv.simulation.verdict import play
 
 # A seed of each that shows it; `tools/simulate.py --planted` looks for the first ones.
 SHOWN_BY = {
+    "actor reused": 10,
     "clock not absorbed": 1,
     "cold taken for absent": 1,
     "hint lost": 2,
     "guest copy stays": 1,
     "refused yet done": 1,
     "repair assigns": 1,
+    "replaced value comes back": 1,
     "replies overtake": 1,
+    "sibling dropped by a merge": 1,
+    "tombstone reaped by age": 1,
+    "tree misses repairs": 1,
 }
 
 
