@@ -20,7 +20,16 @@ class ActorReused(Bugs):
 
     faults = ("power",)
     directives: ClassVar[dict[str, str]] = {**STRICT, **SIBLINGS, "appendfsync": "everysec"}
-    others: ClassVar[dict[str, Any]] = {"keys": 2, "fault_pause_s": 1.0}
+    others: ClassVar[dict[str, Any]] = {
+        "nodes": 3,
+        "keys": 5,
+        "clients": 9,
+        "think_s": 0.03,
+        "sync_s": (0.3, 1.0),
+        "fault_pause_s": 1.5,
+        "factors": (),
+        "skew_ms": 5.0,
+    }
 
     def patches(self) -> list[Patch]:
         """One actor for all processes of a node."""
