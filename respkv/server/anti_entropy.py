@@ -221,11 +221,16 @@ class AntiEntropy:
             is_mine = node.me < peer or pair.is_marked or pair.is_back
             if not is_mine or max(pair.due, pair.not_before) > now or not self._is_able(peer):
                 continue
-            members = [node.me, peer]
-            held = published.hints_outstanding(members, me=node.me, membership=node.membership, hints=node.hints)
-            if not held or now - pair.due > HINTS_PATIENCE_S:
+            if not self._are_hinted(node.me, peer) or now - pair.due > HINTS_PATIENCE_S:
                 self._begin(peer, None, is_wanted=False)
                 return
+
+    def _are_hinted(self, *pair: NodeId) -> bool:
+        """Whether any node that can be heard holds hints for one of the two."""
+        node = self._node
+        members = [member.node for member in node.cluster.ring.members]
+        held = published.hints_outstanding(members, me=node.me, membership=node.membership, hints=node.hints)
+        return not held.keys().isdisjoint(pair)
 
     # --- one exchange
 

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 
 BUSY = b"-BUSY it compares itself with another node\r\n"
 ANSWER_S = 5.0
+STRAINED_PAUSE_S = 0.005
 LOAD_S = 30.0
 """A disk that takes longer to give a few hundred records is in trouble."""
 SERVED_S = 2.0
@@ -197,12 +198,15 @@ class Exchange:
         self.bytes_total += len(packed) + self._answer_bytes
         return answer
 
-    def _rest(self, size: int) -> Part:
-        """Let other work have its turn, and rest as long as the pace demands. The other side's delay tells of its own clients."""
+    def _rest(self, size: int, *, is_prompt: bool = True) -> Part:
+        """Let other work have its turn, and rest as long as the pace demands.
+
+        The other side's delay tells of its own clients, unless what it was asked for takes many turns by itself.
+        """
         node = self._node
         now = node.context.turn.now
         took_s = now - self._worked_since
-        is_strained = node.pulse.foreground.is_strained or took_s > node.settings.handoff_latency_target / 1000
+        is_strained = node.pulse.foreground.is_strained or (is_prompt and took_s > node.settings.handoff_latency_target / 1000)
         yield Until(_never, now + self._pace.pause_s(size, took_s=took_s, is_strained=is_strained))
 
     def _compare(self, partitions: Sequence[int]) -> Part:
@@ -232,7 +236,7 @@ class Exchange:
         for (partition, leaf), listing in zip(spots, listings, strict=False):
             if partition != before:
                 before = partition
-                yield Until(_never, self._node.context.turn.now)
+                yield _pause(self._node)
             rows = yield from _read_leaf(self._node, partition, leaf)
             compared += max(len(rows), len(listing.keys))
             for found in differences(rows, listing):
@@ -241,7 +245,7 @@ class Exchange:
                 elif len(self._young) < YOUNG_KEPT_MAX:
                     self._young.append(found)
         self.keys_compared += compared
-        yield from self._rest(self._answer_bytes + compared * COST_OF_A_KEY)
+        yield from self._rest(self._answer_bytes + compared * COST_OF_A_KEY, is_prompt=False)
         if len(self._found) >= PIECE_KEYS_MAX:
             yield from self._settle()
         return spots[len(listings) :]
@@ -388,7 +392,7 @@ class ExchangeCalls:
         for partition, leaf in spots:
             if partition != before:
                 before = partition
-                yield Until(_never, self._node.context.turn.now)
+                yield _pause(self._node)
             rows = yield from _read_leaf(self._node, partition, leaf)
             listing = listing_of(rows)
             told.append(listing)
@@ -447,7 +451,12 @@ class ExchangeCalls:
         turn.when_logged(lambda: call.answer(answer))
 
 
-# --- waiting for what the tables hold
+# --- waiting
+
+
+def _pause(node: Node) -> Until:
+    """A turn for others between two steps; longer while clients wait longer than usual."""
+    return Until(_never, node.context.turn.now + (STRAINED_PAUSE_S if node.pulse.foreground.is_strained else 0.0))
 
 
 def _when_loaded(node: Node, keys: Sequence[bytes], action: Callable[[], T]) -> Generator[Until, bool, T]:
