@@ -136,6 +136,9 @@ class AntiEntropy:
 
     def next_due(self) -> float | None:
         """When `tick` is to be called again."""
+        node = self._node
+        if len(node.store.changed) > CHANGES_MAX:
+            return node.context.turn.now
         return self._look_at if self._pairs else None
 
     def is_working(self) -> bool:

@@ -56,21 +56,19 @@ class HashTrees:
 
     def toggle(self, partition: int, key: bytes, which: bytes) -> None:
         """Take a version of a key in, or out again. `which` is its identity."""
-        place = xxh64_intdigest(key)
-        found = xxh64_intdigest(which, place)
-        leaves = self._leaves[partition]
-        if leaves is None:
-            leaves = self._leaves[partition] = array("Q", bytes(8 << self.leaf_bits))
-        leaves[place >> self.shift] ^= found
-        self.roots[partition] ^= found
+        self.replace(partition, key, b"", which)
 
     def replace(self, partition: int, key: bytes, seen: bytes, which: bytes) -> None:
         """Put one version of a key in the place of another one; b"" is none."""
-        if seen != which:
-            if seen:
-                self.toggle(partition, key, seen)
-            if which:
-                self.toggle(partition, key, which)
+        if seen == which:
+            return
+        place = xxh64_intdigest(key)
+        difference = (xxh64_intdigest(seen, place) if seen else 0) ^ (xxh64_intdigest(which, place) if which else 0)
+        leaves = self._leaves[partition]
+        if leaves is None:
+            leaves = self._leaves[partition] = array("Q", bytes(8 << self.leaf_bits))
+        leaves[place >> self.shift] ^= difference
+        self.roots[partition] ^= difference
 
     def take_in(self, store: Store, keys_max: int) -> bool:
         """Follow some of the changes of a store. Returns whether that was all of them."""
@@ -81,7 +79,11 @@ class HashTrees:
             partition = key_slot(key) >> shift
             record = shards[partition].get(key)
             self.replace(partition, key, seen, identity(record) if record and record >= floor else b"")
-        return not changed
+        if changed:
+            return False
+        # An empty dictionary keeps the room that it once needed.
+        changed.clear()
+        return True
 
     def leaves(self, partition: int) -> Sequence[int]:
         """All leaves of a partition; none if nothing was ever there."""
