@@ -29,6 +29,8 @@ HOT: Final = (
     "respkv.transport.turn",
     "respkv.storage.log_format",
     "respkv.storage.log",
+    "respkv.storage.freeze",
+    "respkv.storage.hash_trees",
     "respkv.storage.store",
     "respkv.storage.parking",
     "respkv.repair.confirmation",
