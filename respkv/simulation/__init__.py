@@ -14,5 +14,5 @@
             `sibling_promises` of keys that keep siblings.
 `verdict`   one run of a seed: play it, heal it, check it.
 `planted`   bugs that exist in here only, to see that they are found: the table; what a `bug` is; `bugs_of_copies`,
-            `bugs_of_quorums`, `bugs_of_repair`, `bugs_of_siblings` and `bugs_of_storage` are the bugs themselves.
+            `bugs_of_quorums`, `bugs_of_repair`, `bugs_of_resizing`, `bugs_of_siblings` and `bugs_of_storage` are the bugs themselves.
 """

@@ -26,6 +26,7 @@ from respkv.simulation.bugs_of_quorums import (
     WriteAnsweredEarly,
 )
 from respkv.simulation.bugs_of_repair import ExchangeGivesOnly, ReapedByAge, ReturnsAsItWas, RootsTakenForEqual, TreeMissesRepairs
+from respkv.simulation.bugs_of_resizing import CountsUnfilled
 from respkv.simulation.bugs_of_siblings import ActorKept, ActorReused, ContextIgnored, ReplacedComesBack, SiblingDropped
 from respkv.simulation.bugs_of_storage import (
     AckBeforeAppend,
@@ -85,6 +86,7 @@ BUGS: dict[str, type[Bugs]] = {
     "expiry from arrival": ExpiryFromArrival,
     "stale read counted": StaleReadCounted,
     "empty node counts": RebuildCounts,
+    "added replica counts unfilled": CountsUnfilled,
     "read repair not waited for": RepairNotWaitedFor,
     "write answered early": WriteAnsweredEarly,
     "log tail not replayed": TailNotReplayed,
