@@ -184,16 +184,22 @@ class Handoff:
         self._drop(owner, [key for key, record in sent.items() if store.get(key) == record], reason=None)
 
     def _pass_on(self, owner: NodeId, keys: list[bytes]) -> bool:
-        """An owner is no replica of these keys any more: those who are may lack them instead. Returns whether there was room."""
+        """An owner is no replica of these keys any more: those who are may lack them instead. Returns whether there was one for each.
+
+        There is room for these rows whatever `max-hints-size` says: where one was, a few may be.
+        """
         store, hints, turn = self._store, self._hints, self._turn
+        excluded = self.set_aside | hints.closed
         passed: list[bytes] = []
         for key in keys:
-            pairs = [key, store.get(key)]
-            owners = [node for node in self._replicas(store.partition(key)) if node != self._me and node not in self.set_aside]
-            taken = [node for node in owners if hints.add(node, pairs, turn.now)]
-            turn.log += [(LOG_HINTS, _encode([node, pairs])) for node in taken]
-            if len(taken) == len(owners):
-                passed.append(key)
+            replicas = [node for node in self._replicas(store.partition(key)) if node not in excluded]
+            if not replicas:
+                continue
+            for node in replicas:
+                if node != self._me:
+                    hints.restore(node, (key,), turn.now, changed=True)
+                    turn.log.append((LOG_HINTS, _encode([node, [key, store.get(key)]])))
+            passed.append(key)
         self._drop(owner, passed, reason="moved")
         return len(passed) == len(keys)
 

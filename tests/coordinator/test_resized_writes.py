@@ -1,4 +1,4 @@
-"""Reads and writes while N changes, told by transcripts: `core` replicas count for W, `stored` are written to, `all` of them have to have it."""
+"""Reads and writes while N changes, by transcripts: `core` replicas count for W, of those that are `stored` on, `all` have to have it."""
 
 from __future__ import annotations
 

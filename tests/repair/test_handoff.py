@@ -320,7 +320,7 @@ def test_rows_for_a_node_that_is_no_replica_any_more_go_to_those_who_are() -> No
     assert holder.store.get(b"one") == b""
 
 
-def test_without_room_for_the_rows_of_others_the_old_ones_stay() -> None:
+def test_rows_that_nobody_else_may_have_stay_and_those_of_others_always_have_room() -> None:
     holder = Holder()
     holder.hold(B, one=b"1")
     holder.replicas = [C]
@@ -328,6 +328,8 @@ def test_without_room_for_the_rows_of_others_the_old_ones_stay() -> None:
     assert holder.tick() == []
     assert set(holder.hints.rows) == {B}
     holder.hints.closed = set()
+    # It may have been more already: what a start finds that it owes is not bounded.
+    holder.hints.bytes_max = 1
     holder.tick(REST_AFTER_FAILURE_S)
     assert set(holder.hints.rows) == {C}
 
