@@ -36,9 +36,9 @@ REST_S = 6.0
 """Links on which nothing was heard for so long are closed, and what was on its way there is gone."""
 PASS_PAUSE_S = 5.0
 """Between two passes through all partitions."""
-KEYS_PER_BATCH = 500
-KEYS_PER_STEP = 500
-BATCHES_MAX = 16
+KEYS_PER_BATCH = 200
+KEYS_PER_STEP = 250
+BATCHES_MAX = 40
 SCAN_ROWS = 500
 READ_S = 30.0
 SCAN_PAUSE_S = 0.05
