@@ -2,7 +2,8 @@
 
 Rule 1: a node counts how long it has seen others away while it was itself with more than half of the members. So a cluster
 that slept as a whole, or a minority that was cut off, marks nobody. The counts outlive a restart, in a small file.
-Rule 2: nobody is marked whose co-replicas, as far as they are not marked themselves, might lack what it has acknowledged.
+Rule 2: nobody is marked whose co-replicas, as far as they lack no data and are not marked themselves, might lack what it has
+acknowledged.
 Rule 3: the same file tells a node that starts when it was last with the majority: if that is long ago it asks first (`rebuild`).
 """
 
@@ -116,6 +117,10 @@ class Downtime:
 
     def mark(self, member: NodeId) -> Steps:
         """An operator wants a node to be rebuilt. Raises ClientError where that could lose what was acknowledged."""
+        if member in marked_nodes(self._node.cluster.value):
+            # A second mark would set aside what was copied because of the first, in the place of what was held before.
+            msg = "it is marked already; nothing was done"
+            raise ClientError(msg)
         reason = self.why_not(member)
         if reason:
             raise ClientError(f"{reason}; nothing was done")
@@ -126,7 +131,7 @@ class Downtime:
         node = self._node
         table, quorum = node.coordinator.table, node.coordinator.quorum
         assert table is not None
-        gone = marked_nodes(node.cluster.value) | {member}
+        gone = marked_nodes(node.cluster.value) | {member} | self._incomplete()
         needed = quorum.n - quorum.w + 1
         for partition in range(len(table.holds)):
             primaries = table.primaries(partition)
@@ -134,3 +139,9 @@ class Downtime:
                 left = len(set(primaries) - gone)
                 return f"of some keys {left} other replicas are left, and {needed} are needed to have all that was acknowledged"
         return ""
+
+    def _incomplete(self) -> set[NodeId]:
+        """Those who lack data themselves: what they have acknowledged may be on the one that is to set its copies aside."""
+        node = self._node
+        lacking = {member.node for member in node.cluster.ring.members if member.node != node.me and node.topology.lacks_data(member.node)}
+        return lacking | ({node.me} if node.rebuild.lacks_data else set())

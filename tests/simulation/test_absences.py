@@ -150,6 +150,41 @@ def test_nobody_is_marked_whose_writes_may_be_nowhere_else() -> None:
     assert str(refused).startswith("ERR of some keys 2 other replicas are left, and 3 are needed")
 
 
+def test_nobody_is_marked_while_a_co_replica_lacks_data() -> None:
+    """What both acknowledged may be on the disk of the one that is away, and nowhere else."""
+    scene = Scene(nodes=3, directives=FIVE)
+    scene.cut((0, 2), (2, 0))
+    assert scene.ask(1, "SET k v") == [b"OK"]
+    scene.wait_for_rest()
+    store = scene.node(2).store
+    store.forget(store.partition(b"k"), b"k")
+    scene.process(1).kill()
+    scene.process(0).kill(wiped=True)
+    scene.mend((0, 2), (2, 0))
+    scene.process(0).restart()
+    scene.run(60.0)
+    assert not marked_nodes(scene.node(0).cluster.value) | marked_nodes(scene.node(2).cluster.value)
+    (refused,) = scene.ask(2, f"RESPKV REBUILD {scene.process(1).me}")
+    assert str(refused).startswith("ERR of some keys 1 other replicas are left, and 2 are needed")
+    scene.process(1).restart()
+    scene.run(3.0)
+    scene.wait_for_rest()
+    assert [scene.ask(index, "GET k") for index in range(3)] == [[b"v"]] * 3
+
+
+def test_a_node_is_marked_once() -> None:
+    """A second mark would have it set aside what it has just copied, and with it lose what was set aside before."""
+    scene = Scene(nodes=5, directives=FIVE)
+    assert scene.ask(0, f"RESPKV REBUILD {scene.process(3).me}") == [b"OK"]
+    (refused,) = scene.ask(0, f"RESPKV REBUILD {scene.process(3).me}")
+    assert str(refused).startswith("ERR it is marked already")
+    scene.run(3.0)
+    scene.wait_for_rest()
+    scene.run(5.0)
+    assert scene.process(3).incarnation == 2
+    assert scene.ask(0, f"RESPKV REBUILD {scene.process(3).me}") == [b"OK"]
+
+
 def test_how_long_others_have_been_away_outlives_a_restart() -> None:
     scene = Scene(nodes=5, directives={**FIVE, "max-downtime": "100"})
     scene.process(4).kill()
