@@ -140,7 +140,7 @@ class Route:
 class RouteTable:
     """The routes of all partitions."""
 
-    __slots__ = ("_preference", "_stored_n", "first_live", "held_n", "holds", "n", "ring", "routes")
+    __slots__ = ("_preference", "first_live", "held_n", "holds", "n", "ring", "routes", "stored_n")
 
     def __init__(self, ring: Ring, *, view: View, replication: Replication) -> None:
         """Draw all routes of a ring."""
@@ -151,7 +151,8 @@ class RouteTable:
         replication = replication._replace(quorum=replication.quorum.cut())
         self.n = replication.quorum.n
         """How many nodes of a preference list are read."""
-        self._stored_n = replication.stored_n
+        self.stored_n = replication.stored_n
+        """How many are written to."""
         self.held_n = replication.held_n
         """How many of them keep their copies."""
         self._preference = preference_lists(ring)
@@ -187,4 +188,4 @@ class RouteTable:
 
     def stored(self, partition: int) -> list[NodeId]:
         """Those that are written to: the first N, and while N changes the first of the larger N."""
-        return self._preference[partition][: self._stored_n]
+        return self._preference[partition][: self.stored_n]

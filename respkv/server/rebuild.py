@@ -31,13 +31,13 @@ JUDGE_S = 0.1
 class Rebuild:
     """Copies what this node lacks."""
 
-    __slots__ = ("_copying", "_is_leaving", "_look_at", "_n", "_node", "is_held", "needed", "set_aside")
+    __slots__ = ("_copying", "_is_leaving", "_look_at", "_node", "_stored_n", "is_held", "needed", "set_aside")
 
     def __init__(self, node: Node) -> None:
         """Nothing is lacking."""
         self._node = node
         self._copying = Copying(node, low=0, high=0)
-        self._n = 0
+        self._stored_n = 0
         self._look_at = 0.0
         self._is_leaving = False
         self.needed = False
@@ -54,7 +54,7 @@ class Rebuild:
     def begin(self, reason: str) -> None:
         """From now on this node does not count, until it is rebuilt."""
         self.needed = True
-        self._n = 0
+        self._stored_n = 0
         self._show()
         text = f"rebuilding from the other replicas, and not counting until it is done: {reason}"
         self._node.context.turn.events.append(("warning", text))
@@ -80,11 +80,12 @@ class Rebuild:
         if self.needed:
             table = node.coordinator.table
             assert table is not None
-            if table.n != self._n:
-                # A node that has lost everything learns from the others how many replicas there are.
-                self._n = table.n
+            if table.stored_n != self._stored_n:
+                # A node that has lost everything learns from the others how many replicas there are. While their number rises
+                # it copies what it will be read for, too: it may have said that it has that.
+                self._stored_n = table.stored_n
                 self._copying.is_over = True
-                self._copying = Copying(node, low=0, high=table.n)
+                self._copying = Copying(node, low=0, high=table.stored_n)
             if self._copying.tick():
                 self._finish()
         if (self.is_held or (mark and not self.needed)) and now >= self._look_at:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
+from respkv.commands.published import RESIZE, stage_of
 from respkv.config.cluster_value import mark_of, marked_nodes
+from respkv.config.replication import DROPPING, PREPARING, SWITCHED
 from respkv.simulation.copies import check_copies, check_replicas, held_record
 from tests.simulation.scene import Scene
 
@@ -114,6 +118,54 @@ def test_n_goes_up_and_down_with_a_node_away_and_restarts() -> None:
         assert [scene.ask(index, "DBSIZE") for index in range(5)] == [[len(written)]] * 5
         assert check_replicas(scene.world) + check_copies(scene.world) == []
     assert set(written) == set(keys)
+
+
+def test_a_node_that_loses_its_data_after_it_was_filled_is_filled_again_before_it_counts() -> None:
+    scene = Scene(nodes=5, directives={**FIVE, "write-quorum": "all", "read-quorum": "one"})
+    keys = [f"k{number}" for number in range(60)]
+    assert scene.ask(0, *(f"SET {key} v" for key in keys)) == [b"OK"] * 60
+    assert scene.ask(0, "CONFIG SET replication-factor 4") == [b"OK"]
+    scene.process(4).stop(20.0)
+    scene.run(8.0)
+    node = scene.node(1)
+    resize = node.cluster.value.resize
+    assert resize is not None
+    assert stage_of(node.membership.application_value(node.me, RESIZE), resize) == (PREPARING, True)
+    # As after a start that found damage: the small files are left.
+    for partition, shard in enumerate(node.store.shards):
+        shard.clear()
+        node.store.live[partition] = 0
+    node.rebuild.begin("the test took its data away")
+    scene.run(5.0)
+    assert node.coordinator.quorum.n == 3
+    while node.coordinator.quorum.n == 3 or node.rebuild.needed:
+        scene.run(0.01)
+    table = node.coordinator.table
+    assert table is not None
+    lists = [table.preference(node.store.partition(key.encode())) for key in keys]
+    mine = [key for key, preference in zip(keys, lists, strict=True) if node.me in preference[:4]]
+    assert len([key for key, preference in zip(keys, lists, strict=True) if node.me == preference[3]]) > 3
+    assert [key for key in mine if not node.store.get(key.encode())] == []
+
+
+@pytest.mark.parametrize("stage", [PREPARING, SWITCHED, DROPPING])
+def test_a_node_that_loses_all_while_n_falls_is_rebuilt(stage: int) -> None:
+    scene = Scene(nodes=5, directives=FIVE)
+    keys = [f"k{number}" for number in range(60)]
+    assert scene.ask(0, *(f"SET {key} v" for key in keys)) == [b"OK"] * 60
+    assert scene.ask(0, "CONFIG SET replication-factor 2") == [b"OK"]
+    while (resize := scene.node(0).cluster.value.resize) is not None and resize.stage < stage:
+        scene.run(0.01)
+    assert resize is not None
+    scene.process(4).stop(5.0)
+    scene.process(1).kill(wiped=True)
+    scene.process(1).restart()
+    scene.run(10.0)
+    scene.wait_for_rest()
+    scene.run(2.0)
+    assert [node.coordinator.quorum.n for _, node in scene.world.nodes()] == [2] * 5
+    assert [scene.ask(1, f"GET {key}") for key in keys] == [[b"v"]] * 60
+    assert check_replicas(scene.world) + check_copies(scene.world) == []
 
 
 def test_a_node_that_was_cut_off_for_too_long_starts_again_by_itself() -> None:
