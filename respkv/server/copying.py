@@ -77,12 +77,26 @@ def places(table: RouteTable, node: NodeId) -> list[int]:
 class Copying:
     """Reads the partitions in whose preference list this node stands in [low, high) from the others."""
 
-    __slots__ = ("_done", "_high", "_low", "_node", "_positions", "_retry_at", "_running", "_whole", "is_done", "is_over", "keys_total")
+    __slots__ = (
+        "_done",
+        "_high",
+        "_low",
+        "_node",
+        "_pace",
+        "_positions",
+        "_retry_at",
+        "_running",
+        "_whole",
+        "is_done",
+        "is_over",
+        "keys_total",
+    )
 
     def __init__(self, node: Node, *, low: int, high: int) -> None:
         """Nothing is read yet."""
         self._node = node
         self._low, self._high = low, high
+        self._pace = pace_of(node)
         self._positions: dict[NodeId, Position] = {}
         self._running: set[NodeId] = set()
         self._done: set[NodeId] = set()
@@ -147,7 +161,7 @@ class Copying:
     def _copy(self, source: NodeId) -> Steps:
         node = self._node
         position: Position | None = self._positions.get(source, Position(0, 0, self._low, self._high))
-        is_whole, pace = True, pace_of(node)
+        is_whole = True
         while position is not None:
             asked_at = node.context.turn.now
             answers = yield Ask([source], "rows", _encode(position), ANSWER_S, partial(self._read, position))
@@ -160,7 +174,9 @@ class Copying:
             if position is not None and is_whole:
                 self._positions[source] = position
             is_strained = piece.is_strained or node.pulse.foreground.is_strained
-            yield from rest(node, pace, sum(map(len, piece.pairs)), since=asked_at, is_strained=is_strained)
+            # The sources share one pace.
+            size = sum(map(len, piece.pairs)) * len(self._running)
+            yield from rest(node, self._pace, size, since=asked_at, is_strained=is_strained)
         self._positions.pop(source, None)
         self._done.add(source)
         if is_whole and not self._lacks_data(source):
@@ -190,9 +206,10 @@ def pace_of(node: Node) -> Pace:
 
 
 def rest(node: Node, pace: Pace, size: int, *, since: float, is_strained: bool) -> Generator[Step, Any, None]:
-    """Let others have their time after a piece of so many bytes."""
+    """Let others have their time after a piece of so many bytes; all the more if somebody is strained, or was slow to answer."""
     now = node.context.turn.now
-    pause_s = pace.pause_s(size, took_s=now - since, is_strained=is_strained)
+    is_slow = now - since > node.settings.handoff_latency_target / 1000
+    pause_s = pace.pause_s(size, took_s=now - since, is_strained=is_strained or is_slow)
     if pause_s > 0:
         yield Until(lambda: False, now + pause_s)
 
