@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from respkv.server import turns
 from respkv.server.rebuild import Rebuild
 from respkv.server.restore import Restoration
 from respkv.simulation.bug import SLOPPY, STRICT, Bugs, Patch
@@ -35,7 +36,8 @@ class SyncLies(Bugs):
     """`appendfsync always` answers before the sync has returned."""
 
     faults = ("power",)
-    directives: ClassVar[dict[str, str]] = {"appendfsync": "always", "write-quorum": "one", "read-quorum": "quorum"}
+    directives: ClassVar[dict[str, str]] = {**STRICT, "appendfsync": "always"}
+    others: ClassVar[dict[str, Any]] = {"nodes": 3, "keys": 5, "clients": 9, "think_s": 0.03, "sync_s": (0.1, 0.3), "factors": ()}
 
     def patches(self) -> list[Patch]:
         """Report at once, sync later."""
@@ -44,7 +46,7 @@ class SyncLies(Bugs):
         def lie(self: Disk) -> None:
             turn = self._sync_wanted
             begin(self)
-            self._report((7, turn))
+            self._report((turns.LOG_DURABLE, turn))
 
         return [(Disk, "_begin_sync", lie)]
 

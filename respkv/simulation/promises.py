@@ -175,7 +175,7 @@ def may_be_lost(world: World, write: Write) -> bool:
     """Whether power cuts and deleted directories may have taken a write from all who acknowledged it."""
     if write.request is None:
         return False
-    count = world.scenario.least_w
+    count = world.least_w
     # Of several deleted directories only the last one's losses are not yet copied back; but what stand-ins held never is.
     wipes = world.wipes[-1:] if world.scenario.is_strict else world.wipes
     gone = {index for when, index in wipes if when >= write.invoked}

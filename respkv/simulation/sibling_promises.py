@@ -64,10 +64,11 @@ def check_siblings(world: World) -> list[str]:
     if not world.scenario.keeps_siblings:
         return []
     found: list[str] = []
+    reads_overlap = world.scenario.reads_overlap
     for key, story in sorted(stories(world.history).items()):
         found += check_contexts(key, story)
         found += check_story(world, key, story)
-        if world.scenario.reads_overlap:
+        if reads_overlap:
             found += check_sibling_reads(world, key, story)
     for key, register in sorted(world.history.registers().items()):
         if key[:1] == b"u":

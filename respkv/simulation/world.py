@@ -42,6 +42,9 @@ class World:
         self.trace = Trace(is_kept=keep_trace)
         self.rng = random.Random(f"world {scenario.seed}")
         self.settings = scenario.settings()
+        self.least_w = scenario.least_w
+        """The fewest acknowledgements that a write may ever need; worked out once, because much asks for it."""
+        self._founding_n = scenario.quorums.n
         addresses = [
             MemberAddress.founding(
                 host="127.0.0.1", port=7000 + index, cluster_port=17000 + index, zone=f"z{index % scenario.zones}" if scenario.zones else ""
@@ -167,5 +170,5 @@ class World:
     def primaries_of(self, partition: int) -> list[Process]:
         """The processes that hold a partition, in the order of its preference list."""
         counts = [node.coordinator.quorum.n for _, node in self.nodes()]
-        preference = self.ring.preference_list(partition)[: max(counts, default=self.scenario.quorums.n)]
+        preference = self.ring.preference_list(partition)[: max(counts, default=self._founding_n)]
         return [self.processes[self.index_of[node]] for node in preference]
