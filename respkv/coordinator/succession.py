@@ -2,8 +2,9 @@
 
 Rule 1: only a node that holds a copy of the key coordinates such a write, and it merges the new version into that copy in the
 turn in which it made it: so an actor never claims to have seen what it has not.
-Rule 2: after this node has given up copies, it goes on as another actor. As the old one, its next version would cover writes of
-its own that it remembers no more (the oldest Dynamo bug; Riak's kv679).
+Rule 2: in a partition of which this node has given up copies it goes on as another actor. As the old one, its next version would
+cover writes of its own that it remembers no more (the oldest Dynamo bug; Riak's kv679). Elsewhere it stays who it is: each actor is
+one more entry in the vectors of keys that are written without a pause, and those are shortened when they rest.
 """
 
 from __future__ import annotations
@@ -31,12 +32,11 @@ CONTEXT_AHEAD_MAX_MS = CLOCK_AHEAD_MAX_MS // 2
 class Succession:
     """Makes the new records of keys that keep siblings."""
 
-    __slots__ = ("_coordinator", "_losses", "policy", "refused_total", "rng", "siblings_max")
+    __slots__ = ("_coordinator", "policy", "refused_total", "rng", "siblings_max")
 
     def __init__(self, coordinator: Coordinator) -> None:
         """The last write of every key wins, until told otherwise. Who builds the coordinator gives it dice."""
         self._coordinator = coordinator
-        self._losses = coordinator.store.losses
         self.policy = ConflictPolicy()
         self.siblings_max = 100
         self.refused_total = 0
@@ -53,11 +53,13 @@ class Succession:
 
     def _replaced(self, key: bytes, plain: bytes, seen: bytes | None) -> bytes:
         coordinator = self._coordinator
-        if not coordinator.routes[key_slot(key) >> coordinator.shift].local_write:
+        partition = key_slot(key) >> coordinator.shift
+        if not coordinator.routes[partition].local_write:
             msg = "this node holds no copy of the key, as it sees the cluster now; nothing was done"
             raise NoQuorumError(msg)
-        if coordinator.store.losses != self._losses:
-            self._losses = coordinator.store.losses
+        lost = coordinator.store.lost
+        if partition in lost:
+            lost.clear()
             coordinator.use_actor(new_actor(self.rng))
         held = coordinator.store.get(key)
         context = held if seen is None else seen

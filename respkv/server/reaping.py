@@ -321,7 +321,7 @@ class Reaping:
             if not node.replica.holds[partition] or item_of(key, record).hash != expected:
                 continue
             if decided == REAP:
-                store.forget(partition, key)
+                store.forget(partition, key, by_all=True)
                 gone.append(key)
             elif decided == SETTLE:
                 store.settle(partition, key, settled(record))

@@ -53,7 +53,7 @@ class Store:
         "floor",
         "frozen",
         "live",
-        "losses",
+        "lost",
         "pinned",
         "reaped_below",
         "remains",
@@ -82,8 +82,8 @@ class Store:
         """Keys that hold a value, by partition, whether in memory or not."""
         self.conflicted: list[int] = [0] * ring_size
         """Keys that hold more than one value, by partition."""
-        self.losses = 0
-        """How often a copy was given up that others may still know of."""
+        self.lost: set[int] = set()
+        """Partitions of which a copy was given up that others may still hold, since this node began as its present actor."""
         self.volatile: list[set[bytes]] = [set() for _ in range(ring_size)]
         """Keys in memory with an expiry, by partition."""
         self.expiries_dropped = 0
@@ -367,15 +367,16 @@ class Store:
         assert self.frozen.number == number
         self.frozen = None
 
-    def forget(self, partition: int, key: bytes) -> None:
-        """Drop a copy that this node held for another one."""
+    def forget(self, partition: int, key: bytes, *, by_all: bool = False) -> None:
+        """Drop a copy that this node held for another one, or what all replicas drop (`by_all`)."""
         shard = self.shards[partition]
         old = shard.get(key)
         if old is None and self.resident:
             return
         self._mark_changed(key, old or ABSENT)
         if old:
-            self.losses += 1
+            if not by_all:
+                self.lost.add(partition)
             self._recount(partition, key, old, ABSENT)
         if self.resident and not self.bounded:
             # Nothing that is not in memory exists: there is no need to remember that this does not.

@@ -8,6 +8,7 @@ from collections import Counter
 
 import pytest
 
+from respkv.versions.vectors import take_apart
 from tests.commands.harness import Connection, World, packed, split_replies
 
 
@@ -263,3 +264,22 @@ def test_a_replica_that_gave_up_its_copy_goes_on_as_another_actor_and_nothing_is
     assert client.ask("SET k after") == b"+OK\r\n"
     assert values(client, "k") == {b"after"}
     assert len({node.store.get(b"k") for node in world.nodes}) == 1
+
+
+def test_a_vector_does_not_grow_with_what_happens_to_other_keys(world: World) -> None:
+    """Actors would gather in the vector of a key that is written without a pause: it is shortened only when it rests."""
+    client = world.connect(0)
+    partition = world.nodes[0].store.partition
+    keys = {partition(key): key for key in (b"k%d" % number for number in range(60))}
+    others = [key for number, key in keys.items() if number != partition(b"hot")]
+    for key in others:
+        assert client.ask([b"SET", key, b"v"], "INCR hot").startswith(b"+OK\r\n")
+        for node in world.nodes:
+            node.store.forget(partition(key), key)
+    for key in others:
+        assert client.ask([b"SET", b"{hot}" + key, b"v"], [b"DEL", b"{hot}" + key], "INCR hot").startswith(b"+OK\r\n:1\r\n")
+        for node in world.nodes:
+            # What all replicas drop is a loss for nobody.
+            node.store.forget(partition(b"hot"), b"{hot}" + key, by_all=True)
+    assert int(client.ask("INCR hot")[1:]) == 2 * len(others) + 1 > 20
+    assert {len(take_apart(node.store.get(b"hot")).vector) for node in world.nodes if node.store.get(b"hot")} == {1}
