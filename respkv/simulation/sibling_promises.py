@@ -159,10 +159,10 @@ def check_last_write(world: World, key: bytes, register: Register) -> list[str]:
 
 
 def is_before(first: Request, second: Request) -> bool:
-    """Whether a request was over before another one was made, or came first on its connection."""
-    if first.connection == second.connection:
-        return first.order < second.order
-    return first.replied < second.invoked and first.outcome is Outcome.DONE
+    """Whether a request was over before another one was made, or came first on its connection. One that timed out never is over."""
+    if first.outcome is not Outcome.DONE:
+        return False
+    return first.order < second.order if first.connection == second.connection else first.replied < second.invoked
 
 
 def check_single_writer(world: World, key: bytes, register: Register) -> list[str]:
