@@ -25,7 +25,7 @@ from respkv.server.leaves import LeafReader
 from respkv.transport import border
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Mapping
 
     from respkv.coordinator.operations import Call
     from respkv.coordinator.routes import RouteTable
@@ -180,21 +180,20 @@ class AntiEntropy:
             self._pairs = {peer: self._pairs.get(peer) or _Pair(now + node.context.rng.uniform(0.0, interval)) for peer in sorted(peers)}
         self._table = table
         usable = node.topology.usable()
+        told = {other: published.decode_hints(node.membership.application_value(other, published.REFUSED)) for other in self._pairs}
         for peer, pair in self._pairs.items():
             if peer in usable and not pair.is_usable:
                 pair.is_back = True
                 pair.due = min(pair.due, now + RETURN_S)
             pair.is_usable = peer in usable
             pair.due = min(pair.due, now + max(interval, RETRY_S))
-            self._look_for_refused(peer, pair)
+            self._look_for_refused(peer, pair, told)
 
-    def _look_for_refused(self, peer: NodeId, pair: _Pair) -> None:
+    def _look_for_refused(self, peer: NodeId, pair: _Pair, told: Mapping[NodeId, Mapping[str, int]]) -> None:
         """Mark the pair if any node has refused a hint row for the other since it was looked at last."""
         node = self._node
-        found = {node.me: node.hints.refused.get(peer, 0)}
-        for other in self._pairs:
-            told = published.decode_hints(node.membership.application_value(other, published.REFUSED))
-            found[other] = told.get(peer[: published.ID_DIGITS], 0)
+        found = {other: counts.get(peer[: published.ID_DIGITS], 0) for other, counts in told.items()}
+        found[node.me] = node.hints.refused.get(peer, 0)
         if any(count > pair.refused.get(other, 0) for other, count in found.items()):
             pair.is_marked = True
             pair.due = node.context.turn.now
@@ -240,7 +239,15 @@ class AntiEntropy:
     def _begin(self, peer: NodeId, partition: int | None, *, is_wanted: bool) -> None:
         exchange = self._exchange = Exchange(self._node, peer, partition=partition)
         self._is_wanted = is_wanted
-        self._node.operations.start(self._run(exchange, is_whole=partition is None), on_done=lambda _: None)
+        self._node.operations.start(self._run(exchange, is_whole=partition is None), on_done=lambda _: self._ended(exchange))
+
+    def _ended(self, exchange: Exchange) -> None:
+        """Only a bug ends an exchange that is still under way here: the next one must not wait for it."""
+        if self._exchange is exchange:
+            self._exchange = None
+            if self._is_wanted:
+                self._progress.pairs_done += 1
+                self._progress.failures.append(f"{self._node.me[:8]} and {exchange.peer[:8]}: internal error")
 
     def _run(self, exchange: Exchange, *, is_whole: bool) -> Steps:
         node, pair = self._node, self._pairs[exchange.peer]

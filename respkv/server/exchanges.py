@@ -297,13 +297,21 @@ class Exchange:
     def _take(self, pairs: list[bytes]) -> list[Difference]:
         """Merge what the other side told. Returns what is to be settled once more."""
         node = self._node
+        store, holds = node.store, node.replica.holds
         left = []
+        taken: list[bytes] = []
         for key, record in zip(pairs[::2], pairs[1::2], strict=True):
-            node.store.merge(node.store.partition(key), key, record)
-            difference = still_differs(key, node.store.get(key), record)
+            partition = store.partition(key)
+            if not holds[partition]:
+                # The number of replicas has changed since.
+                continue
+            taken += (key, record)
+            store.merge(partition, key, record)
+            difference = still_differs(key, store.get(key), record)
             if difference is not None:
                 left.append(difference)
-        node.context.turn.log.append((LOG_WRITES, _encode(pairs)))
+        if taken:
+            node.context.turn.log.append((LOG_WRITES, _encode(taken)))
         return left
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from respkv.server.node import Node
-from respkv.simulation.copies import check_replicas, held_record
+from respkv.simulation.copies import check_replicas, check_trees, held_record
 from respkv.versions import records, vectors
 from tests.simulation.scene import Scene
 
@@ -153,6 +153,26 @@ def test_the_trees_are_right_after_a_restart() -> None:
     assert repaired(scene) == [0, 0, 0]
     assert sum(node.anti_entropy.statistics.partitions_differing_total for _, node in scene.world.nodes()) == 0
     assert [node.store.trees.corrected_total for _, node in scene.world.nodes()] == [0, 0, 0]
+
+
+def test_trees_that_flushall_left_in_the_dark_are_read_anew() -> None:
+    scene = Scene(nodes=3, directives={"anti-entropy-interval": "2", "sloppy-quorum": "no", "maxmemory": "2000"}, memtable_bytes=1 << 12)
+    for number in range(60):
+        assert scene.ask(0, f"SET k{number} old{PADDING}") == [b"OK"]
+    scene.run(2.0)
+    scene.cut(*both_ways(0, 2), *both_ways(1, 2))
+    scene.run(8.0)
+    scene.ask(0, "FLUSHALL")
+    for number in range(0, 60, 2):
+        assert scene.ask(0, f"SET k{number} new{PADDING}") == [b"OK"]
+    # It hears of the floor together with what was written above it.
+    mend(scene)
+    assert any(node.store.trees.spoils_total for _, node in scene.world.nodes())
+    scene.run(15.0)
+    assert [node.anti_entropy.figures()["tree_partitions_unread"] for _, node in scene.world.nodes()] == [0, 0, 0]
+    assert check_trees(scene.world) == []
+    assert check_replicas(scene.world) == []
+    assert scene.ask(2, "DBSIZE") == [30]
 
 
 def test_writes_on_their_way_are_no_differences() -> None:
