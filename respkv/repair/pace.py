@@ -16,6 +16,8 @@ PERCENT = 99.0
 STRAIN_RATIO = 1.5
 SLACK_US = 1000
 """Nobody notices a delay of less than this."""
+GROWTH = 1.1
+"""From one piece to the next. What it does to clients is known a beat later: many pieces."""
 MEMORY_BEATS = 60
 """How many beats it takes to get used to another latency; while work is under way it takes ten times as many."""
 
@@ -66,5 +68,5 @@ class Pace:
         if is_strained:
             self.rate = max(self.rate / 2, self.rate_min)
         else:
-            self.rate = min(self.rate * 1.5, self.rate_max)
+            self.rate = min(self.rate * GROWTH, self.rate_max)
         return max(size / self.rate - took_s, 0.0)

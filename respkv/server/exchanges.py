@@ -50,17 +50,18 @@ if TYPE_CHECKING:
 
 BUSY = b"-BUSY it compares itself with another node\r\n"
 ANSWER_S = 5.0
-STRAINED_PAUSE_S = 0.005
+STRAINED_PAUSES = 4
 LOAD_S = 30.0
 """A disk that takes longer to give a few hundred records is in trouble."""
 SERVED_S = 2.0
 """Who asked nothing for so long has ended, or died."""
 PARTITIONS_PER_CALL = 16
 LEAVES_PER_CALL = 256
+LEAVES_PER_STEP = 16
 KEYS_PER_LISTING_MAX = 1000
 CHANGES_PER_STEP = 500
 YOUNG_KEPT_MAX = 20_000
-COST_OF_A_KEY = 16
+COST_OF_A_KEY = 32
 """In bytes: what is read and compared takes time, too."""
 _encode = msgspec.msgpack.Encoder().encode
 _decode_roots = border.reader(bytes)
@@ -207,6 +208,7 @@ class Exchange:
         now = node.context.turn.now
         took_s = now - self._worked_since
         is_strained = node.pulse.foreground.is_strained or (is_prompt and took_s > node.settings.handoff_latency_target / 1000)
+        yield from _pause(node)
         yield Until(_never, now + self._pace.pause_s(size, took_s=took_s, is_strained=is_strained))
 
     def _compare(self, partitions: Sequence[int]) -> Part:
@@ -232,11 +234,9 @@ class Exchange:
         if not 0 < len(listings) <= len(spots):
             raise ExchangeFailedError("keys of other leaves")
         compared, clock = 0, self._node.clock.last
-        before = spots[0][0]
-        for (partition, leaf), listing in zip(spots, listings, strict=False):
-            if partition != before:
-                before = partition
-                yield _pause(self._node)
+        for number, ((partition, leaf), listing) in enumerate(zip(spots, listings, strict=False)):
+            if _is_step(spots, number):
+                yield from _pause(self._node)
             rows = yield from _read_leaf(self._node, partition, leaf)
             compared += max(len(rows), len(listing.keys))
             for found in differences(rows, listing):
@@ -396,11 +396,9 @@ class ExchangeCalls:
     def _tell_keys(self, call: Call, spots: list[Spot]) -> Steps:
         told: list[Listing] = []
         size = keys_count = 0
-        before = spots[0][0]
-        for partition, leaf in spots:
-            if partition != before:
-                before = partition
-                yield _pause(self._node)
+        for number, (partition, leaf) in enumerate(spots):
+            if _is_step(spots, number):
+                yield from _pause(self._node)
             rows = yield from _read_leaf(self._node, partition, leaf)
             listing = listing_of(rows)
             told.append(listing)
@@ -462,9 +460,17 @@ class ExchangeCalls:
 # --- waiting
 
 
-def _pause(node: Node) -> Until:
-    """A turn for others between two steps; longer while clients wait longer than usual."""
-    return Until(_never, node.context.turn.now + (STRAINED_PAUSE_S if node.pulse.foreground.is_strained else 0.0))
+def _is_step(spots: Sequence[Spot], number: int) -> bool:
+    """Whether a step ends before this leaf: another partition has to be brought into its order, and a few leaves take a millisecond."""
+    return number > 0 and (number % LEAVES_PER_STEP == 0 or spots[number][0] != spots[number - 1][0])
+
+
+def _pause(node: Node) -> Generator[Until, bool, None]:
+    """Leave others as much time as the last step took, and more while clients wait longer than usual: a busy machine shows here first."""
+    began = node.context.turn.now
+    yield Until(_never, began)
+    now = node.context.turn.now
+    yield Until(_never, now + (now - began) * (STRAINED_PAUSES if node.pulse.foreground.is_strained else 1))
 
 
 def _when_loaded(node: Node, keys: Sequence[bytes], action: Callable[[], T]) -> Generator[Until, bool, T]:

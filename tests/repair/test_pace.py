@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from respkv.metrics import LatencyHistogram
-from respkv.repair.pace import MEMORY_BEATS, REQUESTS_MIN, Foreground, Pace
+from respkv.repair.pace import GROWTH, MEMORY_BEATS, REQUESTS_MIN, Foreground, Pace
 
 
 def beat(foreground: Foreground, histogram: LatencyHistogram, microseconds: int, *, count: int = 1000, late: bool = False) -> None:
@@ -13,9 +15,9 @@ def beat(foreground: Foreground, histogram: LatencyHistogram, microseconds: int,
 
 def test_the_rate_grows_while_clients_do_not_notice_and_falls_no_lower_than_the_floor() -> None:
     pace = Pace(rate_min=1000.0, rate_max=4000.0)
-    assert pace.pause_s(1500, took_s=0.0, is_strained=False) == 1.0
-    assert pace.pause_s(2250, took_s=0.4, is_strained=False) == 0.6
-    for _ in range(5):
+    assert pace.pause_s(1000, took_s=0.0, is_strained=False) == pytest.approx(1 / GROWTH)
+    assert pace.pause_s(1000, took_s=0.4, is_strained=False) == pytest.approx(1 / GROWTH**2 - 0.4)
+    for _ in range(20):
         pace.pause_s(1, took_s=0.0, is_strained=False)
     assert pace.rate == 4000.0
     for _ in range(5):
