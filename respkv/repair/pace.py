@@ -32,6 +32,7 @@ class Foreground:
         self._histograms = histograms
         self._seen = [histogram.counts() for histogram in histograms]
         self.recent_us = 0
+        """0 where too few asked to tell."""
         self.usual_us = 0.0
         self.is_strained = False
 

@@ -466,11 +466,12 @@ def _is_step(spots: Sequence[Spot], number: int) -> bool:
 
 
 def _pause(node: Node) -> Generator[Until, bool, None]:
-    """Leave others as much time as the last step took, and more while clients wait longer than usual: a busy machine shows here first."""
-    began = node.context.turn.now
+    """Leave clients as much time as the last step took, and more while they wait longer than usual: a busy machine shows here first."""
+    began, foreground = node.context.turn.now, node.pulse.foreground
     yield Until(_never, began)
-    now = node.context.turn.now
-    yield Until(_never, now + (now - began) * (STRAINED_PAUSES if node.pulse.foreground.is_strained else 1))
+    if foreground.recent_us or foreground.is_strained:
+        now = node.context.turn.now
+        yield Until(_never, now + (now - began) * (STRAINED_PAUSES if foreground.is_strained else 1))
 
 
 def _when_loaded(node: Node, keys: Sequence[bytes], action: Callable[[], T]) -> Generator[Until, bool, T]:
