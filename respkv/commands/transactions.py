@@ -74,7 +74,7 @@ def exec_(request: Request) -> bytes | list[Any] | Steps:
 
 def _execute_unless_changed(request: Request, queued: Queued, watched: Mapping[bytes, Watched]) -> Steps:
     found = yield Read(list(watched))
-    if any(watched[key] != _watched(record, request) for key, record in zip(watched, found, strict=True)):
+    if any(_has_changed(watched[key], _watched(record, request)) for key, record in zip(watched, found, strict=True)):
         return null_array(request.resp)
     if not queued:
         return EMPTY_ARRAY
@@ -82,6 +82,12 @@ def _execute_unless_changed(request: Request, queued: Queued, watched: Mapping[b
     # Its commands answer, each in its own time, or fail.
     yield Until(lambda: cell[0] is not None, math.inf)
     return bytes(cell[0])
+
+
+def _has_changed(before: Watched, after: Watched) -> bool:
+    # The remains of a deletion may go meanwhile: nothing stays nothing.
+    was_nothing, is_nowhere = not before[1], not after[0]
+    return before != after and not (was_nothing and is_nowhere)
 
 
 def _watched(record: bytes, request: Request) -> Watched:

@@ -162,6 +162,15 @@ def test_a_watched_key_that_expires_has_changed() -> None:
     assert client.ask("MULTI", "PING", "EXEC") == b"+OK\r\n+QUEUED\r\n*-1\r\n"
 
 
+def test_a_deletion_whose_remains_go_is_no_change() -> None:
+    world = World(3)
+    client = world.connect(0)
+    client.ask("SET a 1", "DEL a", "WATCH a")
+    for node in world.nodes:
+        node.store.forget(node.store.partition(b"a"), b"a")
+    assert client.ask("MULTI", "SET a 2", "EXEC") == b"+OK\r\n+QUEUED\r\n*1\r\n+OK\r\n"
+
+
 def test_watch_inside_a_transaction_and_an_empty_one() -> None:
     client = World().connect()
     assert client.ask("WATCH a", "MULTI", "WATCH a", "PING", "EXEC") == (
