@@ -29,6 +29,7 @@ class ActorReused(Bugs):
         "fault_pause_s": 1.5,
         "factors": (),
         "skew_ms": 5.0,
+        "load_s": 20.0,
     }
 
     def patches(self) -> list[Patch]:
