@@ -126,12 +126,14 @@ class Downtime:
             raise ClientError(f"{reason}; nothing was done")
         return self._node.cluster.mark(member)
 
-    def why_not(self, member: NodeId) -> str:
-        """Why a node must not be marked, or nothing: its acknowledged writes have to be on others."""
+    def why_not(self, member: NodeId, *, among: frozenset[NodeId] | None = None) -> str:
+        """Why a node must not be marked, or nothing: its acknowledged writes have to be on others, or on others `among` some."""
         node = self._node
         table, quorum = node.coordinator.table, node.coordinator.quorum
         assert table is not None
         gone = marked_nodes(node.cluster.value) | {member} | self._incomplete()
+        if among is not None:
+            gone |= {each.node for each in node.cluster.ring.members} - among
         needed = quorum.n - quorum.w + 1
         for partition in range(len(table.holds)):
             primaries = table.primaries(partition)

@@ -8,7 +8,9 @@ Rule 1: until it is done the node stores what it is sent, but neither its acknow
 When a partition has been copied, `copying` says.
 Rule 2: a marked node starts again, and the start sets aside what the directory holds; a small file remembers for which mark,
 so that it is set aside once. When all is copied, the node says so in the cluster's value, and the mark is no more.
-Rule 3: a node that may have been away for too long waits, as if it lacked data, until it has the value of the cluster's majority.
+Rule 3: a node that found damage marks itself, as soon as it sees that enough of its co-replicas have all that was acknowledged: what is
+left of its past may be older than deletions that are forgotten everywhere. Where it never sees that, what is left is merged.
+Rule 4: a node that may have been away for too long waits, as if it lacked data, until it has the value of the cluster's majority.
 """
 
 from __future__ import annotations
@@ -26,12 +28,24 @@ MARKER_FILE = "complete"
 SET_ASIDE_FILE = "set-aside"
 REPORT_S = 2.0
 JUDGE_S = 0.1
+DAMAGE_PATIENCE_S = 3.0
 
 
 class Rebuild:
     """Copies what this node lacks."""
 
-    __slots__ = ("_copying", "_is_leaving", "_look_at", "_node", "_stored_n", "is_held", "needed", "set_aside")
+    __slots__ = (
+        "_copying",
+        "_is_leaving",
+        "_look_at",
+        "_node",
+        "_others_have_all_since",
+        "_stored_n",
+        "is_damaged",
+        "is_held",
+        "needed",
+        "set_aside",
+    )
 
     def __init__(self, node: Node) -> None:
         """Nothing is lacking."""
@@ -40,7 +54,10 @@ class Rebuild:
         self._stored_n = 0
         self._look_at = 0.0
         self._is_leaving = False
+        self._others_have_all_since: float | None = None
         self.needed = False
+        self.is_damaged = False
+        """Whether what this node holds is what damage has left of it."""
         self.is_held = False
         """Whether the node waits to hear if it is marked."""
         self.set_aside = 0
@@ -51,9 +68,11 @@ class Rebuild:
         """Whether what this node holds proves nothing."""
         return self.needed or self.is_held
 
-    def begin(self, reason: str) -> None:
+    def begin(self, reason: str, *, is_damaged: bool = False) -> None:
         """From now on this node does not count, until it is rebuilt."""
         self.needed = True
+        self.is_damaged = is_damaged
+        self._others_have_all_since = None
         self._stored_n = 0
         self._show()
         text = f"rebuilding from the other replicas, and not counting until it is done: {reason}"
@@ -77,6 +96,10 @@ class Rebuild:
                 self._look_at = now + JUDGE_S
                 self._start_again()
             return
+        may_finish = not self.is_damaged or bool(mark)
+        if not may_finish and now >= self._look_at:
+            self._look_at = now + JUDGE_S
+            may_finish = not self._is_to_be_marked()
         if self.needed:
             table = node.coordinator.table
             assert table is not None
@@ -86,7 +109,7 @@ class Rebuild:
                 self._stored_n = table.stored_n
                 self._copying.is_over = True
                 self._copying = Copying(node, low=0, high=table.stored_n)
-            if self._copying.tick():
+            if self._copying.tick() and may_finish:
                 self._finish()
         if (self.is_held or (mark and not self.needed)) and now >= self._look_at:
             self._look_at = now + JUDGE_S
@@ -100,7 +123,8 @@ class Rebuild:
         """When `tick` is to be called again."""
         mark = mark_of(self._node.cluster.value, self._node.me)
         if self.needed and mark <= self.set_aside:
-            return self._copying.next_due()
+            # What is copied may still have to wait for the judgement.
+            return self._look_at if self._copying.is_done else self._copying.next_due()
         return self._look_at if self.is_held or mark else None
 
     def _start_again(self) -> None:
@@ -125,9 +149,22 @@ class Rebuild:
             self._show()
             node.context.turn.events.append(("notice", "nobody wants this node to be rebuilt: it counts"))
 
+    def _is_to_be_marked(self) -> bool:
+        """Whether others that are up have all that this node acknowledged. It is marked once they had time to say if they lack data."""
+        node = self._node
+        now = node.context.turn.now
+        if node.downtime.why_not(node.me, among=node.topology.usable()):
+            self._others_have_all_since = None
+            return False
+        if self._others_have_all_since is None:
+            self._others_have_all_since = now
+        elif now - self._others_have_all_since >= max(DAMAGE_PATIENCE_S, 5 * node.settings.gossip_interval / 1000):
+            node.operations.start(node.cluster.mark(node.me), on_done=lambda _: None)
+        return True
+
     def _finish(self) -> None:
         node, copying = self._node, self._copying
-        self.needed = False
+        self.needed = self.is_damaged = False
         self._show()
         node.context.save_file(MARKER_FILE, b"1")
         node.freeze_soon()
@@ -137,6 +174,7 @@ class Rebuild:
         """Let everybody know whether this node counts."""
         node = self._node
         node.topology.rebuilding = node.replica.rebuilding = self.lacks_data
-        node.topology.held = self.is_held
+        # Nor does it hand on hints, of which it is not known how old they are.
+        node.topology.held = self.is_held or self.is_damaged
         node.topology.redraw_due = True
         node.membership.publish("rebuilding", int(self.lacks_data))

@@ -29,7 +29,7 @@ from respkv.server.node import Node
 from respkv.server.rebuild import SET_ASIDE_FILE
 from respkv.server.resizing import DONE_FILE
 from respkv.server.restore import Restoration, Restored
-from respkv.storage.directory import COMPLETE_NAME, DataDirectory, Recovery, state_path
+from respkv.storage.directory import COMPLETE_NAME, DAMAGE_KNOWN_NAME, DataDirectory, Recovery, state_path
 from respkv.storage.files import write_atomic
 from respkv.storage.store import Store
 from respkv.storage.tables import TablesOptions
@@ -202,7 +202,8 @@ def build(start: Start, journal: Journal, directory: DataDirectory, me: Founder)
     )
     if not is_complete and (not settings.accept_data_loss or mark_of(value, node_id)):
         reason = "what it held was set aside" if mark_of(value, node_id) else "this node is new, or its directory was emptied"
-        node.rebuild.begin("; ".join(damages) or reason)
+        is_damaged = bool(damages) or DAMAGE_KNOWN_NAME in directory.small_files
+        node.rebuild.begin("; ".join(damages) or reason, is_damaged=is_damaged)
     node.rebuild.set_aside = set_aside
     node.resizing.restore(directory.small_files.get(DONE_FILE, b""))
     node.downtime.restore(directory.small_files.get(SEEN_FILE, b""))

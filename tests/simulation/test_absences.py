@@ -8,6 +8,7 @@ from respkv.commands.published import RESIZE, stage_of
 from respkv.config.cluster_value import mark_of, marked_nodes
 from respkv.config.replication import DROPPING, PREPARING, SWITCHED
 from respkv.simulation.copies import check_copies, check_replicas, held_record
+from respkv.versions import records
 from tests.simulation.scene import Scene
 
 FIVE = {"replication-factor": "3", "sloppy-quorum": "no", "max-downtime": "30"}
@@ -200,6 +201,42 @@ def test_nobody_is_marked_whose_writes_may_be_nowhere_else() -> None:
     assert not marked_nodes(scene.node(0).cluster.value)
     (refused,) = scene.ask(0, f"RESPKV REBUILD {scene.process(4).me}")
     assert str(refused).startswith("ERR of some keys 2 other replicas are left, and 3 are needed")
+
+
+def with_remains_of_damage(scene: Scene, index: int, key: str) -> None:
+    """A node finds a value that was deleted, and forgotten by all, when its log is read after it was damaged."""
+    node = scene.node(index)
+    old = records.string(b"old", stamp=(node.context.turn.wall_ms - 60_000) << 16, actor=b"long ago")
+    node.store.merge(node.store.partition(key.encode()), key.encode(), old)
+    node.rebuild.begin("the log is damaged", is_damaged=True)
+
+
+def test_what_damage_has_left_brings_nothing_back() -> None:
+    scene = Scene(nodes=5, directives=FIVE)
+    key, kept = scene.key_of(primary=4), scene.key_of(primary=0)
+    assert scene.ask(0, f"SET {kept} kept") == [b"OK"]
+    scene.wait_for_rest()
+    with_remains_of_damage(scene, 4, key)
+    scene.run(3.0)
+    scene.wait_for_rest()
+    scene.run(90.0)
+    assert [scene.ask(index, f"GET {key}", f"GET {kept}") for index in range(5)] == [[None, b"kept"]] * 5
+    assert not marked_nodes(scene.node(0).cluster.value)
+    assert check_replicas(scene.world) == []
+
+
+@pytest.mark.parametrize("more", [{}, {"write-quorum": "one"}])
+def test_what_damage_has_left_is_kept_where_it_may_be_all_there_is(more: dict[str, str]) -> None:
+    """All are damaged at once, or what was acknowledged need not be anywhere else."""
+    scene = Scene(nodes=3, directives={**FIVE, **more})
+    for index in range(3) if not more else [1]:
+        with_remains_of_damage(scene, index, "k")
+    scene.run(3.0)
+    scene.wait_for_rest()
+    scene.run(90.0)
+    assert not marked_nodes(scene.node(0).cluster.value)
+    assert [scene.process(index).incarnation for index in range(3)] == [1] * 3
+    assert [scene.ask(index, "GET k") for index in range(3)] == [[b"old"]] * 3
 
 
 def test_nobody_is_marked_while_a_co_replica_lacks_data() -> None:
