@@ -173,8 +173,9 @@ class DataDirectory:
         for name in ("log", "tables"):
             path = self.path / name
             aside = path.with_name(f"{name}.set-aside")
-            shutil.rmtree(aside, ignore_errors=True)
-            if path.exists():
+            # After a crash in the middle of this, what was set aside by then is all there is to keep.
+            if path.exists() and any(path.iterdir()):
+                shutil.rmtree(aside, ignore_errors=True)
                 _rename(path, aside)
         make_directory(self.path / "log")
 

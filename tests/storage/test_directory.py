@@ -260,3 +260,17 @@ def test_what_is_set_aside_is_not_read_again_and_is_no_damage(path: Path) -> Non
     node = Node(path)
     assert node.keys() == {b"newer"}
     node.stop()
+
+
+def test_what_was_set_aside_outlives_a_crash_before_that_was_noted(path: Path) -> None:
+    node = Node(path)
+    node.write(b"old")
+    node.freeze(b"older")
+    node.save(COMPLETE_NAME)
+    node.stop()
+    for _ in range(2):
+        directory = DataDirectory(path)
+        directory.set_aside_data()
+        directory.close()
+    assert list((path / "log.set-aside").iterdir())
+    assert list((path / "tables.set-aside").iterdir())
