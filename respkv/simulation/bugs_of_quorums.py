@@ -39,15 +39,23 @@ class StaleReadCounted(Bugs):
 
 
 class RepairNotWaitedFor(Bugs):
-    """A read answers before what it found is on enough replicas: the next one may not find it."""
+    """A read answers, and leaves it to hints to bring what it found to enough replicas: the next one may not find it."""
 
     faults = ("cut", "stop", "slow-link")
     directives: ClassVar[dict[str, str]] = {**STRICT, "read-repair": "blocking", "request-timeout": "300"}
-    others: ClassVar[dict[str, Any]] = {"keys": 2, "clients": 9, "think_s": 0.03, "fault_pause_s": 0.4}
+    others: ClassVar[dict[str, Any]] = {
+        "keys": 2,
+        "clients": 9,
+        "think_s": 0.03,
+        "fault_pause_s": 0.4,
+        "load_s": 10.0,
+        "skew_ms": 5.0,
+        "factors": (),
+    }
 
     def patches(self) -> list[Patch]:
-        """Repair, and let nobody wait."""
-        return [(ReadRepairs, "_hold_back", lambda self, batch: None)]
+        """Nobody waits, and nothing is sent: hints come later."""
+        return [(ReadRepairs, "begin", lambda self, batch: 0), (ReadRepairs, "late", lambda self, batch, peer, records: None)]
 
 
 class WriteAnsweredEarly(Bugs):

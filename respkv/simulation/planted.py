@@ -87,7 +87,7 @@ BUGS: dict[str, type[Bugs]] = {
     "stale read counted": StaleReadCounted,
     "empty node counts": RebuildCounts,
     "added replica counts unfilled": CountsUnfilled,
-    "read repair not waited for": RepairNotWaitedFor,
+    "read repair left to hints": RepairNotWaitedFor,
     "write answered early": WriteAnsweredEarly,
     "log tail not replayed": TailNotReplayed,
     "log tail not owed": TailNotOwed,
