@@ -4,7 +4,8 @@ What EXEC promises: the quorums of all keys are checked first, and then all comm
 key, and answered at once. There is no isolation and no rollback: others may read and write in between.
 
 WATCH is optimistic and no lock: EXEC reads the keys at the read quorum, and does nothing if it finds another version than WATCH
-found. What comes between that look and the commands themselves goes unnoticed.
+found. Transactions that watch the same keys run one after the other on a healthy cluster (see `server.holds`); what others write
+between that look and the commands themselves goes unnoticed.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from respkv.commands.table import ALL, command
-from respkv.coordinator.operations import Read, Until
+from respkv.coordinator.operations import Ask, Read, Until, is_error
 from respkv.errors import ClientError, TransactionAbortedError
 from respkv.resp.writer import EMPTY_ARRAY, OK, null_array
 from respkv.versions.records import identity, is_visible
@@ -24,10 +27,20 @@ if TYPE_CHECKING:
     from respkv.commands.context import Client, Request
     from respkv.commands.table import Command
     from respkv.coordinator.operations import Steps
+    from respkv.ids import NodeId
 
 Queued = list[tuple["Command", list[bytes]]]
 Watched = tuple[bytes, bool]
 """Which version was found, and whether there was a value."""
+
+
+class Hold(msgspec.Struct, array_like=True):
+    """What is asked of the primary of the smallest watched key: a place in the queue of those who watch it."""
+
+    key: bytes
+    token: bytes
+    """Who asks; the same gives it back."""
+
 
 _FLAGS = "noscript loading stale fast allow_busy"
 
@@ -73,6 +86,27 @@ def exec_(request: Request) -> bytes | list[Any] | Steps:
 
 
 def _execute_unless_changed(request: Request, queued: Queued, watched: Mapping[bytes, Watched]) -> Steps:
+    coordinator, key = request.context.coordinator, min(watched)
+    primary = coordinator.primary_of(key)
+    token = b"%b-%d" % (request.context.me.encode(), request.context.turn.next_sequence())
+    answers = yield Ask([primary], "hold", msgspec.msgpack.encode(Hold(key, token)), timeout_s=2 * coordinator.request_timeout_s)
+    answer = answers[primary]
+    if answer is None:
+        return b"-TIMEOUT the primary of a watched key did not answer in time; nothing was done\r\n"
+    if is_error(answer):
+        return bytes(answer)
+    try:
+        return (yield from _look_and_execute(request, queued, watched))
+    finally:
+        request.context.operations.start(_release(primary, token), on_done=lambda _: None)
+
+
+def _release(primary: NodeId, token: bytes) -> Steps:
+    yield Ask([primary], "release", token)
+    return b""
+
+
+def _look_and_execute(request: Request, queued: Queued, watched: Mapping[bytes, Watched]) -> Steps:
     found = yield Read(list(watched))
     if any(_has_changed(watched[key], _watched(record, request)) for key, record in zip(watched, found, strict=True)):
         return null_array(request.resp)

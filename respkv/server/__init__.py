@@ -8,6 +8,7 @@ Pure; together they are the node:
 `transaction` the commands of one EXEC.
 `admission` which clients are let in, and how they leave; `policy` small decisions that settings make about clients and peers.
 `peers`     what arrives from other nodes, section by section; `calls` what they may ask beside reads and writes.
+`holds`     the places in which transactions that watch the same keys wait for each other.
 `cluster`   the ring and the cluster-wide settings, and their way to the other nodes.
 `topology`  who can be reached, and the routes that follow from it; `options` what settings make of membership.
 `rows`      partitions read piece by piece, in the `hash_order` of their keys; `scans` answers KEYS, SCAN and the like from them.

@@ -11,6 +11,7 @@ import msgspec
 from respkv.placement.slots import key_slot
 from respkv.server.copying import serve_keep, serve_rows
 from respkv.server.exchanges import ExchangeCalls
+from respkv.server.holds import Holds
 from respkv.server.scans import Scans
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Calls:
             "repair": self._node.anti_entropy.repair,
             "repair-progress": self._node.anti_entropy.tell_progress,
         }
-        return own | ExchangeCalls(self._node).table() | self._node.reaping.table()
+        return own | ExchangeCalls(self._node).table() | self._node.reaping.table() | Holds(self._node).table()
 
     def _key(self, call: Call) -> None:
         """What this node holds of a key, for RESPKV KEY."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio  # noqa: TID251 - a client of respkv may run under it
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -112,6 +113,23 @@ def test_watched_transactions(cluster: Cluster, client: Any) -> None:
     assert cluster[1].ask("GET", "w") == b"changed"
     assert client.transaction(lambda pipe: pipe.multi() or pipe.incr("w2"), "w2") == [1]
     client.delete("w2")
+
+
+def test_no_watched_increment_is_lost(cluster: Cluster) -> None:
+    def add(pipe: Any) -> None:
+        number = int(pipe.get("watched") or 0)
+        pipe.multi()
+        pipe.set("watched", number + 1)
+
+    def work(node: NodeProcess) -> None:
+        with node.client() as client:
+            for _ in range(10):
+                client.transaction(add, "watched")
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, cluster.nodes[:4]))
+    assert cluster[4].ask("GET", "watched") == b"40"
+    cluster[4].ask("DEL", "watched")
 
 
 def test_replies_of_the_server(cluster: Cluster, client: Any) -> None:

@@ -141,6 +141,44 @@ def test_watch_makes_exec_fail_if_a_key_has_changed(policy: str) -> None:
     assert client.ask("MULTI", "GET a", "EXEC", "GET a") == b"+OK\r\n+QUEUED\r\n_\r\n$1\r\n9\r\n"
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_of_transactions_that_watch_one_key_no_two_succeed_on_what_both_have_read(seed: int) -> None:
+    """Clients of all nodes add one to a number at once, again and again: each success counts."""
+    world = World(5, seed=seed)
+    clients = [world.connect(index % 5) for index in range(8)]
+    clients[0].ask("SET n 0", "SET m 0")
+    successes = 0
+    for _ in range(12):
+        for client in clients:
+            client.post("WATCH n m", "GET n")
+        world.run(0.5)
+        for client in clients:
+            number = int(client.take().split(b"\r\n")[2])
+            client.post("MULTI", f"SET n {number + 1}", "EXEC")
+            world.run(world.rng.choice((0, 0.0005, 0.002)))
+        world.run(0.5)
+        won = [client.take().endswith(b"*1\r\n+OK\r\n") for client in clients]
+        assert sum(won) == 1
+        successes += sum(won)
+    assert clients[0].ask("GET n") == b"$2\r\n12\r\n"
+    assert successes == 12
+
+
+def test_a_place_whose_holder_died_is_free_again() -> None:
+    world = World(3)
+    primary = next(index for index, node in enumerate(world.nodes) if node.coordinator.primary_of(b"k") == node.me)
+    first, second = (world.connect((primary + step) % 3) for step in (1, 2))
+    first.ask("WATCH k", "MULTI", "SET k 1")
+    second.ask("WATCH k", "MULTI", "SET k 2")
+    first.post("EXEC")
+    world.run_until(lambda: len(world.nodes[primary].operations.queue) > 0)
+    world.crash(first.index)
+    assert second.ask("EXEC").startswith((b"-BUSY", b"-TIMEOUT"))
+    world.run(5.0)
+    assert len(world.nodes[primary].operations.queue) == 0
+    assert second.ask("WATCH k", "MULTI", "SET k 3", "EXEC").endswith(b"*1\r\n+OK\r\n")
+
+
 def test_what_ends_a_watch() -> None:
     world = World(3)
     client, other = world.connect(0), world.connect(1)
