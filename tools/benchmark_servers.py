@@ -40,13 +40,13 @@ def ask(port: int, *words: str) -> str:
     return result.stdout.strip()
 
 
-def wait_for(condition: Callable[[], bool], what: str, *, within_s: float = READY_S) -> None:
-    """Wait until a condition holds, or fail."""
+def wait_for(condition: Callable[[], bool], what: str, *, within_s: float = READY_S, every_s: float = 0.02) -> None:
+    """Wait until a condition holds, or fail. To look at it may take processor time from what is measured."""
     deadline = time.monotonic() + within_s
     while not condition():
         if time.monotonic() > deadline:
             raise SystemExit(f"benchmark: {what} did not happen within {within_s:g} s")
-        time.sleep(0.02)
+        time.sleep(every_s)
 
 
 @contextlib.contextmanager
