@@ -81,7 +81,8 @@ class _Gathering:
     __slots__ = ("error", "left", "operation", "over", "value")
 
     def __init__(self, operation: Operation, value: Any, left: int) -> None:
-        self.operation = operation
+        self.operation: Operation | None = operation
+        """None once the operation is over."""
         self.value = value
         self.left = left
         self.error: ClientError | None = None
@@ -114,7 +115,8 @@ class _Gathering:
         self.left -= 1
         if self.left == 0:
             self.over = True
-            self.operation.advance()
+            if self.operation is not None:
+                self.operation.advance()
 
     def failed(self, error: ClientError) -> None:
         """A part failed: the error is thrown into the generator at once."""
@@ -122,7 +124,8 @@ class _Gathering:
             return
         self.over = True
         self.error = error
-        self.operation.advance()
+        if self.operation is not None:
+            self.operation.advance()
 
 
 class Operation:
@@ -219,8 +222,11 @@ class Operation:
 
     def _done(self, reply: bytes) -> None:
         self.steps.close()
-        if self.ticket is not None:
-            self._runner.queue.leave(self.ticket)
+        ticket, self.ticket = self.ticket, None
+        if ticket is not None:
+            self._runner.queue.leave(ticket)
+        # Nothing is left for the garbage collector, which comes seldom: a long MGET holds much.
+        self._gathering.operation = None
         self.on_done(reply)
 
 
@@ -274,12 +280,12 @@ class Operations:
             self.running_count += 1
             operation.advance()
             return
-        operation.ticket = Ticket(exclusive, operation.advance)
+        ticket = operation.ticket = Ticket(exclusive, operation.advance)
         self.running_count += 1
-        if not self.queue.enter(operation.ticket):
+        if not self.queue.enter(ticket):
             self.running_count -= 1
             raise OverloadedError("too many commands wait for this key; nothing was done")
-        if not operation.ticket.has_started:
+        if not ticket.has_started:
             self._queued.append((self.coordinator.turn.now + self.coordinator.request_timeout_s, operation))
 
     def ask(self, gathering: _Gathering, step: Ask) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import random
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from respkv.commands.context import Request
 from tests.commands.harness import World, split_replies
 
 NODES = [1, 3, 5]
@@ -179,3 +181,25 @@ def test_acknowledged_increments_survive_the_death_of_the_primary(seed: int) -> 
     assert len(numbers) > sent - 10
     told = clients[0].ask("GET counter")
     assert len(numbers) <= int(told.split(b"\r\n")[1]) <= sent
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_command_leaves_nothing_for_the_garbage_collector(count: int) -> None:
+    """It comes seldom, and what a long MGET held would fill the memory until then."""
+    world = World(count)
+    client = world.connect(0)
+    lines = ["MGET a b c", "DEL a b", "INCR n", "EXPIRE n 100", "SET q 1 NX", "MSET a 1 b 2", "EXISTS a", "SETNX n 1"]
+    client.ask(*lines)
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(10):
+            client.ask(*lines)
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        gc.collect()
+        left = sum(isinstance(found, Request) for found in gc.garbage)
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+    assert left == 0
