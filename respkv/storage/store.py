@@ -88,8 +88,8 @@ class Store:
         """Keys in memory with an expiry, by partition."""
         self.expiries_dropped = 0
         """How many records with an expiry have left memory, or were not taken into it: they expire unseen."""
-        self.remains: list[set[bytes]] = [set() for _ in range(ring_size)]
-        """Keys in memory whose record may be shortened or dropped once all replicas have it, by partition."""
+        self.remains: list[dict[bytes, None]] = [{} for _ in range(ring_size)]
+        """By partition, in an order that is the same everywhere: keys in memory that may go, or be shortened, once all replicas have them."""
         self.remains_dropped: list[int] = [0] * ring_size
         """How many more only the tables hold, as far as is known."""
         self.reaped_below = ABSENT
@@ -222,9 +222,9 @@ class Store:
         elif old and old[16] >= VALUE_EXPIRING:
             self.volatile[partition].discard(key)
         if is_remains(new):
-            self.remains[partition].add(key)
+            self.remains[partition][key] = None
         elif old:
-            self.remains[partition].discard(key)
+            self.remains[partition].pop(key, None)
 
     # --- what is not in memory
 
@@ -254,7 +254,7 @@ class Store:
         if will_expire(record):
             self.volatile[partition].add(key)
         if is_remains(record):
-            self.remains[partition].add(key)
+            self.remains[partition][key] = None
 
     def warm(self, partition: int, key: bytes, record: bytes, *, memory_bytes_max: int) -> None:
         """Take in a row of the tables at start, after the log was replayed: count it, and keep it while there is room."""
@@ -324,7 +324,7 @@ class Store:
                     volatile.discard(key)
                     self.expiries_dropped += 1
                 if key in remains:
-                    remains.discard(key)
+                    del remains[key]
                     self.remains_dropped[partition] += 1
         if dropped:
             self.resident = False
@@ -445,7 +445,7 @@ class Store:
         self._graveyard.extend(self.shards)
         self.shards = [{} for _ in range(count)]
         self.volatile = [set() for _ in range(count)]
-        self.remains = [set() for _ in range(count)]
+        self.remains = [{} for _ in range(count)]
         self.remains_dropped = [0] * count
         self.used_bytes = 0
         self.changed = {}
@@ -470,7 +470,7 @@ class Store:
         self.live[partition] = sum(map(holds_value, kept.values())) + sum(key not in kept for key in elsewhere)
         self.conflicted[partition] = sum(record[16:17] == b"\x03" and siblings_count(record) > 1 for record in kept.values())
         self.volatile[partition].intersection_update(kept)
-        self.remains[partition].intersection_update(kept)
+        self.remains[partition] = {key: None for key in self.remains[partition] if key in kept}
         self.remains_dropped[partition] += not self.resident
 
     def bury(self, shards_max: int = 16) -> bool:
