@@ -89,7 +89,7 @@ class Store:
         self.expiries_dropped = 0
         """How many records with an expiry have left memory, or were not taken into it: they expire unseen."""
         self.remains: list[dict[bytes, None]] = [{} for _ in range(ring_size)]
-        """By partition, in an order that is the same everywhere: keys in memory that may go, or be shortened, once all replicas have them."""
+        """By partition, in the same order everywhere: keys in memory that may go, or be shortened, once all replicas have them."""
         self.remains_dropped: list[int] = [0] * ring_size
         """How many more only the tables hold, as far as is known."""
         self.reaped_below = ABSENT
