@@ -17,6 +17,8 @@ from respkv.placement.slots import key_slot
 from respkv.transport import frames
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from respkv.coordinator.coordinator import Coordinator
     from respkv.ids import NodeId
 
@@ -25,6 +27,10 @@ LOG_HINTS = 2
 LOG_KEYS_DROPPED = 5
 _encode = msgspec.msgpack.Encoder().encode
 _ONE = Quorums(1, 1, 1, 0, 0)
+
+
+def _nobody_waits() -> None:
+    """What is kept beside a quorum."""
 
 
 class Compensation:
@@ -74,17 +80,23 @@ class Compensation:
                 batch.diverted[owner] = {}
                 self.keep(batch, owner, batch.items)
 
-    def keep(self, batch: WriteBatch, owner: NodeId, pairs: list[bytes]) -> bool:
-        """Store records here, with a hint row for their owner. Returns whether there was room for all of them."""
+    def keep(self, batch: WriteBatch, owner: NodeId, pairs: list[bytes], then: Callable[[], None] = _nobody_waits) -> bool:
+        """Store records here, with a hint row for their owner. Returns whether there was room for all of them.
+
+        If there was, `then` is called once the copies are in the log.
+        """
         coordinator = self._coordinator
         if not self.handoff or owner == coordinator.me:
             return False
         taken = coordinator.hints.add(owner, pairs, coordinator.turn.now)
+        is_whole = len(taken) == len(pairs)
         if taken:
             batch.hinted += len(taken) >> 1
-            coordinator.parking.when_loaded(taken[::2], lambda: self._merge(taken))
-            coordinator.turn.log.append((LOG_HINTS, _encode([owner, taken])))
-        return len(taken) == len(pairs)
+            logged = LOG_HINTS, _encode([owner, taken])
+            if not coordinator.take_in(taken, logged, then if is_whole else _nobody_waits):
+                # Before the copies are there, the rows: without them the log would be confirmed too early.
+                coordinator.turn.log.append(logged)
+        return is_whole
 
     def stand_in_here(self, batch: WriteBatch) -> bool:
         """Keep hint rows for the owners for whom this node stands in. Returns whether its copy counts.
@@ -101,9 +113,6 @@ class Compensation:
         if stranded:
             coordinator.turn.log.append((LOG_KEYS_DROPPED, _encode(stranded)))
         return False
-
-    def _merge(self, pairs: list[bytes]) -> None:
-        self._coordinator.store.merge_pairs(pairs)
 
     def stand_in_for(self, batch: WriteBatch, node: NodeId) -> bool:
         """Ask fallbacks to stand in for a node that does not answer. Returns whether somebody could be asked for all of it."""
@@ -157,8 +166,7 @@ class Compensation:
     def _send_part(self, division: Division, fallback: NodeId, *, owner: NodeId, pairs: list[bytes]) -> None:
         coordinator = self._coordinator
         if fallback == coordinator.me:
-            if self.keep(division.batch, owner, pairs):
-                coordinator.turn.when_logged(lambda: self.part_written(division))
+            self.keep(division.batch, owner, pairs, lambda: self.part_written(division))
             return
         part = WriteBatch(division.batch.route, _ONE)
         part.parent = division

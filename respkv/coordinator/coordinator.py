@@ -273,6 +273,20 @@ class Coordinator:
                 batch.operations.append(operation)
         return list(batches.values())
 
+    def take_in(self, pairs: list[bytes], logged: tuple[int, bytes], then: Callable[[], None]) -> bool:
+        """Merge [key, record, ...] into this node's own copies, and append `logged` to the log of the same turn.
+
+        A freeze drops what earlier turns have logged, and takes to the tables what they have merged: what is logged before it is
+        merged may end up in neither. `then` is called once it is in the log. Returns whether all of it was merged at once.
+        """
+
+        def merge() -> None:
+            self.store.merge_pairs(pairs)
+            self.turn.log.append(logged)
+            self.turn.when_logged(then)
+
+        return self.parking.when_loaded(pairs[::2], merge)
+
     def seal(self) -> bool:
         """Ask the replicas, for all batches that this turn opened. Returns whether there were any.
 

@@ -46,7 +46,7 @@ NOBODY = _Nobody(b"")
 class Repair:
     """The keys of one read whose readers wait until enough primaries have what was found."""
 
-    __slots__ = ("batch", "due", "have", "needed", "readers", "sent", "sequence", "slow_at", "told")
+    __slots__ = ("batch", "due", "have", "mine", "needed", "readers", "sent", "sequence", "slow_at", "told")
 
     def __init__(self, batch: ReadBatch, *, needed: int) -> None:
         """Nobody waits yet."""
@@ -60,6 +60,8 @@ class Repair:
         """The cell and the connection of each."""
         self.sent: dict[NodeId, list[int]] = {}
         """To whom which of them were sent, and are not acknowledged yet."""
+        self.mine: list[bytes] = []
+        """[key, record, ...] that this node itself lacks."""
         self.told: set[NodeId] = {peer for peer, _ in batch.answers}
         """Who has answered, or was sent something: it is not sent again."""
 
@@ -90,9 +92,8 @@ class ReadRepairs:
         if repair is not None:
             waiting = list(repair.readers)
             self._extend(repair, [index for index in waiting if self._in_sight(repair, index) < repair.needed])
-            me = self._coordinator.me
-            if me in repair.sent:
-                self._coordinator.turn.when_logged(lambda: self.on_ack(me, (repair.sequence,)))
+            if repair.mine:
+                self._take_in(repair.mine, repair.sequence)
             self._judge(repair, waiting)
         return held
 
@@ -150,12 +151,16 @@ class ReadRepairs:
         if peer != coordinator.me:
             coordinator.turn.post(peer, frames.REPAIR, sequence, _encode(pairs))
             return
-        # The keys may have left memory since they were read.
-        coordinator.parking.when_loaded(pairs[::2], lambda: self._merge(pairs))
-        coordinator.turn.log.append((LOG_WRITES, _encode(pairs)))
+        if repair is None:
+            self._take_in(pairs, sequence)
+        else:
+            # What is here may end the waiting at once: others are asked first.
+            repair.mine = pairs
 
-    def _merge(self, pairs: list[bytes]) -> None:
-        self._coordinator.store.merge_pairs(pairs)
+    def _take_in(self, pairs: list[bytes], sequence: int) -> None:
+        """Give this node's own copy what it lacks. The keys may have left memory since they were read."""
+        coordinator = self._coordinator
+        coordinator.take_in(pairs, (LOG_WRITES, _encode(pairs)), lambda: self.on_ack(coordinator.me, (sequence,)))
 
     # --- who waits
 

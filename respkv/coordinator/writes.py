@@ -226,11 +226,14 @@ class Writes:
         child.items = pairs
         batch.resends += 1
         if batch.route.local_write:
-            self._coordinator.parking.when_loaded(pairs[::2], lambda: self._merge(pairs))
-        self._opened.append(child)
+            self._coordinator.parking.when_loaded(pairs[::2], lambda: self._merge(child))
+        else:
+            self._opened.append(child)
 
-    def _merge(self, pairs: list[bytes]) -> None:
-        self._coordinator.store.merge_pairs(pairs)
+    def _merge(self, child: WriteBatch) -> None:
+        """Its keys may have left memory since: it is logged and sent in the turn in which it is merged, as any other."""
+        self._coordinator.store.merge_pairs(child.items)
+        self._opened.append(child)
 
     def acknowledge(self, batch: WriteBatch, node: NodeId) -> None:
         """A node has the whole batch in its log."""

@@ -216,14 +216,7 @@ def rest(node: Node, pace: Pace, size: int, *, since: float, is_strained: bool) 
 
 def keep(node: Node, pairs: list[bytes], then: Callable[[], None]) -> None:
     """Merge records into this node's copies. `then` is called once they are in its log."""
-    turn = node.context.turn
-
-    def merge() -> None:
-        node.store.merge_pairs(pairs)
-        turn.log.append((LOG_WRITES, _encode(pairs)))
-        turn.when_logged(then)
-
-    node.parking.when_loaded(pairs[::2], merge)
+    node.coordinator.take_in(pairs, (LOG_WRITES, _encode(pairs)), then)
 
 
 class HandingOn:

@@ -37,12 +37,12 @@ class Parking:
         self.keys: dict[bytes, int] = {}
         self.requests: list[tuple[int, list[tuple[int, bytes]]]] = []
 
-    def when_loaded(self, keys: Sequence[bytes], action: Callable[[], None]) -> None:
-        """Run an action once all these keys are in memory: now, if they are and nobody waits for them."""
+    def when_loaded(self, keys: Sequence[bytes], action: Callable[[], None]) -> bool:
+        """Run an action once all these keys are in memory. Returns whether that was now: they are, and nobody waits for them."""
         cold = self._store.cold(keys)
         if not cold and self.keys.keys().isdisjoint(keys):
             action()
-            return
+            return True
         parked = _Parked(keys, action, len(cold))
         for key in keys:
             self.keys[key] = self.keys.get(key, 0) + 1
@@ -51,6 +51,7 @@ class Parking:
             self._token += 1
             self._loading[self._token] = (parked, cold)
             self.requests.append((self._token, cold))
+        return False
 
     def behind_all(self, action: Callable[[], None]) -> None:
         """Run an action behind everything that waits now: a count must not overtake the writes that it counts."""

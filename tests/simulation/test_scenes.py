@@ -170,3 +170,29 @@ def test_a_node_that_was_cut_off_counts_what_it_wrote_since_flushall_wherever_it
     scene.wait_for_rest()
     assert check_leftovers(scene.world) == []
     assert scene.ask(2, "DBSIZE") == [50]
+
+
+def test_a_stand_in_copy_of_a_cold_key_outlives_a_freeze_before_its_key_was_loaded() -> None:
+    # It was in the log before it was merged: the freeze dropped it from the one and did not find it in the other.
+    scene = Scene(nodes=4, directives={"maxmemory": "100mb", "anti-entropy-interval": "0"}, read_s=(0.02, 0.02))
+    key = next(f"k{number}" for number in range(10_000) if scene.process(0) not in scene.world.primaries(b"k%d" % number))
+    owners = [process.index for process in scene.world.primaries(key.encode())]
+    cuts = [pair for owner in owners[1:] for pair in both_ways(0, owner)]
+    scene.node(0).store.resident = False
+    scene.cut(*cuts)
+    writer = scene.send(0, f"SET {key} acknowledged")
+    while not scene.node(0).hints.rows:
+        scene.run(0.0002)
+    scene.node(0).freeze_soon()
+    while scene.replies(writer) == [None]:
+        scene.run(0.001)
+    assert scene.replies(writer) == [b"OK"]
+    scene.run(0.3)
+    scene.process(0).kill()
+    scene.run(0.1)
+    scene.process(0).restart()
+    scene.process(owners[0]).kill(power_lost=True)
+    scene.mend(*cuts)
+    scene.run(15.0)
+    assert scene.node(0).hints.statistics.dropped["forgotten"] == 0
+    assert scene.ask(owners[1], f"GET {key}") == [b"acknowledged"]
