@@ -51,21 +51,20 @@ class LatencyHistogram:
         """What was recorded, to compare with later."""
         return list(self._buckets)
 
-    def percentile_since(self, before: list[int], percent: float, *, count_min: int) -> int:
-        """The same of what was recorded since `before`; 0 where that was less than `count_min` times."""
-        if len(before) == len(self._buckets):
-            fresh = [now - then for now, then in zip(self._buckets, before, strict=True)]
-        else:
-            fresh = list(self._buckets)
-        count = sum(fresh)
-        if count < count_min or min(fresh, default=0) < 0:
-            return 0
-        wanted, seen = count * percent / 100, 0
-        for bucket, number in enumerate(fresh):
-            seen += number
-            if number and seen >= wanted:
-                return _upper_of(bucket)
-        return 0
+    def since(self, before: list[int]) -> LatencyHistogram:
+        """What was recorded since `counts` told `before`; nothing if it was reset meanwhile."""
+        fresh = LatencyHistogram()
+        buckets = (
+            [now - then for now, then in zip(self._buckets, before, strict=True)] if len(before) == len(self._buckets) else self._buckets
+        )
+        if buckets and min(buckets) >= 0:
+            fresh._buckets = list(buckets)
+            fresh.count = sum(buckets)
+        return fresh
+
+    def count_above(self, microseconds: int) -> int:
+        """How many took longer, but for those in the same bucket."""
+        return sum(self._buckets[_bucket_of(microseconds) + 1 :])
 
     def powers_of_two(self) -> list[tuple[int, int]]:
         """(bound, how many took no longer), where that changes from one power of two to the next."""

@@ -4,6 +4,7 @@
 `bytes`    what their names and values take, estimated
 `hints`    "ID:COUNT,ID:COUNT,...": for which owners it holds hint rows, by the first digits of their ids
 `refused`  the same of records that got no hint row, since its process began
+`pace`     how fast work behind the scenes may go for its clients' sake, in bytes a second; 0: it has no clients
 `resize`   "CHANGE.STAGE.PERCENT": how far it is with a change of replication-factor; "done" instead of the percentage
 """
 
@@ -26,6 +27,7 @@ KEYS = "keys"
 BYTES = "bytes"
 HINTS = "hints"
 REFUSED = "refused"
+PACE = "pace"
 RESIZE = "resize"
 DONE = "done"
 ID_DIGITS = 8
@@ -64,6 +66,11 @@ def hints_outstanding(nodes: Iterable[NodeId], *, me: NodeId, membership: Member
     for owner, rows in hints.rows.items():
         totals[owner[:ID_DIGITS]] = totals.get(owner[:ID_DIGITS], 0) + len(rows)
     return {node: outstanding for node in nodes if (outstanding := totals.get(node[:ID_DIGITS]))}
+
+
+def decode_pace(text: object) -> int:
+    """A rate in bytes a second. Nonsense of another node counts as none."""
+    return text if isinstance(text, int) and text > 0 else 0
 
 
 def stage_name(resize: Resize) -> str:

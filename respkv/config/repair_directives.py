@@ -31,6 +31,7 @@ REPAIR = Group(
             "Raise it where nodes stall for long.",
         ),
     ),
-    introduction="These belong to the cluster as well. Records are sent at the rates of handoff-rate-min and handoff-rate-max, and "
-    "slower as soon as clients wait longer than usual.",
+    introduction="These belong to the cluster as well. While any node has clients, records are compared and sent at handoff-rate-min, and "
+    "faster, up to handoff-rate-max, as long as no more than one request in a hundred takes longer than usual; without clients at "
+    "handoff-rate-max.",
 )

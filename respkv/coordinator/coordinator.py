@@ -301,7 +301,8 @@ class Coordinator:
 
     def watch(self, batch: ReadBatch | WriteBatch) -> None:
         """See to it that a batch is asked about when it is slow, and given up when it is late."""
-        now = batch.sent_at = self.turn.now
+        now = self.turn.now
+        batch.sent_at = now - self.turn.late_s
         if self.speculative_retry_s:
             self._slow.append((now + self.speculative_retry_s, batch))
         self._deadlines.append((now + self.request_timeout_s, batch))

@@ -6,6 +6,7 @@ A handler yields one of the steps below and gets its result:
     yield Write([(key, record)])
     answers = yield Ask(nodes, "key", b"k")        # {node: answer, or None if it did not answer in time}
     yield Until(condition, deadline)               # True, or False if the deadline came first
+    yield Rest(until)                              # None, in a turn in which nothing arrives
 
 and returns its encoded reply. A ClientError that it raises, or that a step raises into it, is its reply.
 """
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from respkv.coordinator.coordinator import Coordinator
     from respkv.ids import NodeId
 
+REST_PATIENCE_S = 0.02
 INTERNAL_ERROR = b"-ERR internal error\r\n"
 _decode_request = border.reader(tuple[bytes, bytes])
 
@@ -71,7 +73,17 @@ class Until:
     deadline: float
 
 
-Step = Read | Write | Ask | Until
+@dataclass(slots=True)
+class Rest:
+    """Wait until a moment (monotonic seconds), and for a turn in which nothing arrives and no other rest ends, but not much longer.
+
+    What follows is work that nobody waits for. Result: None.
+    """
+
+    until: float
+
+
+Step = Read | Write | Ask | Until | Rest
 Steps = Generator[Step, Any, bytes]
 
 
@@ -180,6 +192,9 @@ class Operation:
             case Until(condition, deadline):
                 gathering = self._gathering = _Gathering(self, None, 1)
                 self._runner.wait_until(gathering, condition, deadline)
+            case Rest(until):
+                gathering = self._gathering = _Gathering(self, None, 1)
+                self._runner.rest(gathering, until)
 
     def _local(self, keys: Sequence[bytes]) -> Sequence[bytes]:
         coordinator = self._runner.coordinator
@@ -256,6 +271,7 @@ class Operations:
         self._calls_due = math.inf
         """No call is late before."""
         self._conditions: list[tuple[_Gathering, Callable[[], bool], float]] = []
+        self._resting: deque[tuple[_Gathering, float]] = deque()
         self._queued: deque[tuple[float, Operation]] = deque()
         """Commands that wait, or have waited, for others on their keys, and until when they do."""
         self.running_count = 0
@@ -333,8 +349,15 @@ class Operations:
         """Look at a condition at the end of each turn."""
         self._conditions.append((gathering, condition, deadline))
 
-    def expire(self) -> None:
-        """Give up calls that are late and commands that waited too long for others; end the waits whose condition or deadline has come."""
+    def rest(self, gathering: _Gathering, until: float) -> None:
+        """Go on when nobody else has anything to do."""
+        self._resting.append((gathering, until))
+
+    def expire(self, *, is_idle: bool) -> None:
+        """Give up calls that are late and commands that waited too long for others; end the waits whose condition or deadline has come.
+
+        `is_idle`: nothing arrived in this turn.
+        """
         now = self.coordinator.turn.now
         while self._queued and (self._queued[0][0] <= now or self._queued[0][1].has_started):
             self._queued.popleft()[1].give_up_waiting()
@@ -352,12 +375,23 @@ class Operations:
                     gathering.came(true=true)
                 else:
                     self._conditions.append((gathering, condition, deadline))
+        if self._resting:
+            self._end_rest(now if is_idle else now - REST_PATIENCE_S)
+
+    def _end_rest(self, by: float) -> None:
+        """End one of the rests that were to last until a moment, the one that has waited longest for its end."""
+        for index, (gathering, until) in enumerate(self._resting):
+            if until <= by:
+                del self._resting[index]
+                gathering.written()
+                return
 
     def next_due(self) -> float | None:
         """When `expire` is to be called again."""
         if not self._calls:
             self._calls_due = math.inf
         due = min((deadline for _, _, deadline in self._conditions), default=math.inf)
+        due = min(due, min((until for _, until in self._resting), default=math.inf))
         due = min(due, self._calls_due, self._queued[0][0] if self._queued else math.inf)
         return None if due == math.inf else due
 

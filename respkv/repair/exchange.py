@@ -29,7 +29,7 @@ from respkv.versions.records import ABSENT, SIBLINGS, newest_stamp_of
 
 PIECE_BYTES_MAX = 128 * 1024
 """Of keys or records in one message; a single record may be longer."""
-PIECE_KEYS_MAX = 100
+PIECE_KEYS_MAX = 50
 YOUNG_MS = 1000
 """What was written later than this, by the clock of the stamps, may still be on its way."""
 MARK_BYTES = 16

@@ -1,6 +1,7 @@
-"""How fast work behind the scenes may go: as fast as the clients of this node do not notice, and never slower than a floor. Pure.
+"""How fast work behind the scenes may go: as fast as the clients of the cluster do not notice, and never slower than a floor. Pure.
 
-`Foreground` says whether clients wait longer than they use to; `Pace` is a rate that follows it.
+`Foreground` says whether clients wait longer than they use to; `Pace` is a rate that follows it. Both are an error budget: as
+many requests may be slow as are above any 99th percentile. What the budget pays for is work that nobody waits for.
 """
 
 from __future__ import annotations
@@ -13,61 +14,87 @@ if TYPE_CHECKING:
 REQUESTS_MIN = 50
 """Of fewer, in one beat, a percentile says nothing."""
 PERCENT = 99.0
-STRAIN_RATIO = 1.5
-SLACK_US = 1000
-"""Nobody notices a delay of less than this."""
-GROWTH = 1.1
-"""From one piece to the next. What it does to clients is known a beat later: many pieces."""
+SLOW_RATIO = 1.25
+"""Of the usual percentile: what a node sees of a request is less than what its client does."""
+SLOW_SHARE_MAX = 1 - PERCENT / 100
+SLOW_BEATS = 5
+"""How many beats it takes to forget slow requests."""
 MEMORY_BEATS = 60
 """How many beats it takes to get used to another latency; while work is under way it takes ten times as many."""
+GROWTH = 1.25
+"""Of the rate, from one beat to the next."""
 
 
 class Foreground:
     """The latency that clients see of late, beside their usual one. A beat is a second or so."""
 
-    __slots__ = ("_histograms", "_seen", "is_strained", "recent_us", "usual_us")
+    __slots__ = ("_histograms", "_seen", "_slow_share", "has_clients", "is_strained", "recent_us", "usual_us")
 
     def __init__(self, *histograms: LatencyHistogram) -> None:
         """Of reads, of writes."""
         self._histograms = histograms
         self._seen = [histogram.counts() for histogram in histograms]
+        self._slow_share = 0.0
         self.recent_us = 0
         """0 where too few asked to tell."""
         self.usual_us = 0.0
+        self.has_clients = False
+        """Whether anybody asked since the last beat."""
         self.is_strained = False
 
     def beat(self, *, loop_is_late: bool, is_working: bool) -> None:
         """Look at what was answered since the last beat. `is_working`: work behind the scenes is under way."""
-        recent = 0
-        for index, histogram in enumerate(self._histograms):
-            counts = histogram.counts()
-            recent = max(recent, histogram.percentile_since(self._seen[index], PERCENT, count_min=REQUESTS_MIN))
-            self._seen[index] = counts
-        self.recent_us = recent
-        self.is_strained = loop_is_late
-        if not recent:
+        fresh = [histogram.since(seen) for histogram, seen in zip(self._histograms, self._seen, strict=True)]
+        self._seen = [histogram.counts() for histogram in self._histograms]
+        count = sum(histogram.count for histogram in fresh)
+        self.has_clients = count > 0
+        self.recent_us = max(histogram.percentile(PERCENT) if histogram.count >= REQUESTS_MIN else 0 for histogram in fresh)
+        if count and self.usual_us:
+            slow = sum(histogram.count_above(int(self.usual_us * SLOW_RATIO)) for histogram in fresh)
+            self._slow_share += (slow / count - self._slow_share) / SLOW_BEATS
+        else:
+            self._slow_share -= self._slow_share / SLOW_BEATS
+        self.is_strained = loop_is_late or self._slow_share > SLOW_SHARE_MAX
+        if not self.recent_us:
             return
         if not self.usual_us:
-            self.usual_us = float(recent)
-        self.is_strained = loop_is_late or recent > self.usual_us * STRAIN_RATIO + SLACK_US
-        beats = MEMORY_BEATS * 10 if is_working and recent > self.usual_us else MEMORY_BEATS
-        self.usual_us += (recent - self.usual_us) / beats
+            self.usual_us = float(self.recent_us)
+        beats = MEMORY_BEATS * 10 if is_working and self.recent_us > self.usual_us else MEMORY_BEATS
+        self.usual_us += (self.recent_us - self.usual_us) / beats
 
 
 class Pace:
-    """A rate, in bytes a second, between a floor and a ceiling."""
+    """A rate in bytes a second, for all work behind the scenes of a node: between a floor and a ceiling."""
 
-    __slots__ = ("rate", "rate_max", "rate_min")
+    __slots__ = ("_own", "rate")
 
-    def __init__(self, *, rate_min: float, rate_max: float) -> None:
-        """Begin at the floor."""
-        self.rate = self.rate_min = rate_min
-        self.rate_max = rate_max
+    def __init__(self) -> None:
+        """No clients are known yet."""
+        self._own = 0.0
+        self.rate = 0.0
+        """What all nodes together allow, of late."""
 
-    def pause_s(self, size: int, *, took_s: float, is_strained: bool) -> float:
-        """How long to rest after a piece of work of so many bytes, which took so long."""
-        if is_strained:
-            self.rate = max(self.rate / 2, self.rate_min)
+    def beat(self, foreground: Foreground, *, is_working: bool, rate_min: float, rate_max: float) -> int:
+        """How fast this node wants all nodes to be at most, for its clients' sake; 0 where it has none.
+
+        It begins at the floor, and goes up only while this node sees what that does to its clients.
+        """
+        if not foreground.has_clients:
+            self._own = 0.0
+            return 0
+        if foreground.is_strained:
+            self._own /= 2
+        elif is_working:
+            self._own *= GROWTH
         else:
-            self.rate = min(self.rate * GROWTH, self.rate_max)
-        return max(size / self.rate - took_s, 0.0)
+            self._own = rate_min
+        self._own = min(max(self._own, rate_min), rate_max)
+        return int(self._own)
+
+    def follow(self, told: list[int], *, rate_min: float, rate_max: float) -> None:
+        """Go as fast as the node whose clients bear the least. `told`: what each node said in its last beat."""
+        self.rate = max(min((float(rate) for rate in told if rate > 0), default=rate_max), rate_min)
+
+    def pause_s(self, size: int, *, took_s: float) -> float:
+        """How long to rest after a piece of work of so many bytes, which took so long."""
+        return max(size / self.rate - took_s, 0.0) if self.rate else 0.0

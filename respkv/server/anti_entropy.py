@@ -40,7 +40,7 @@ BUSY_S = 0.5
 HINTS_PATIENCE_S = 30.0
 CHANGES_MAX = 1 << 17
 """So many keys may have changed before the trees follow, idle or not. Overwriting the same ones costs nothing."""
-CHANGES_PER_TURN = 500
+CHANGES_PER_TURN = 200
 ROWS_PER_STEP = 500
 READ_S = 30.0
 _encode = msgspec.msgpack.Encoder().encode
@@ -161,6 +161,7 @@ class AntiEntropy:
             "tree_changes_waiting": len(store.changed),
             "tree_leaves_corrected": store.trees.corrected_total,
             "tree_partitions_unread": len(store.trees.spoilt),
+            "pace_bytes_per_second": int(self._node.pulse.pace.rate),
             "foreground_p99_usec": self._node.pulse.foreground.recent_us,
             "foreground_usual_p99_usec": int(self._node.pulse.foreground.usual_us),
         }

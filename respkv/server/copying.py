@@ -17,7 +17,7 @@ from respkv.commands.partition_walk import HASH_MAX
 from respkv.coordinator.operations import Ask, Call, Steps, Until, is_error
 from respkv.coordinator.replica import check_pairs, decode_pairs
 from respkv.errors import PeerProtocolError
-from respkv.repair.pace import Pace
+from respkv.server.background import rest, step
 from respkv.server.turns import LOG_KEYS_DROPPED, LOG_WRITES
 from respkv.transport import border
 
@@ -31,11 +31,10 @@ if TYPE_CHECKING:
     from respkv.server.node import Node
     from respkv.server.rows import Rows
 
-PIECE_ROWS = 300
-"""About a millisecond of work on both sides."""
+PIECE_ROWS = 150
+"""About half a millisecond of work on both sides."""
 PIECE_BYTES_MAX = 256 * 1024
 KEPT = b"+OK\r\n"
-KEPT_STRAINED = b"+SLOWLY\r\n"
 ANSWER_S = 5.0
 RETRY_S = 0.1
 _encode = msgspec.msgpack.Encoder().encode
@@ -61,8 +60,6 @@ class Piece(msgspec.Struct, array_like=True):
     next: Position | None
     is_whole: bool
     """Whether the node that tells lacks nothing itself."""
-    is_strained: bool
-    """Whether its clients wait longer than they use to."""
 
 
 _decode_position = border.reader(Position)
@@ -82,7 +79,6 @@ class Copying:
         "_high",
         "_low",
         "_node",
-        "_pace",
         "_positions",
         "_retry_at",
         "_running",
@@ -96,7 +92,6 @@ class Copying:
         """Nothing is read yet."""
         self._node = node
         self._low, self._high = low, high
-        self._pace = pace_of(node)
         self._positions: dict[NodeId, Position] = {}
         self._running: set[NodeId] = set()
         self._done: set[NodeId] = set()
@@ -173,10 +168,8 @@ class Copying:
             position = piece.next
             if position is not None and is_whole:
                 self._positions[source] = position
-            is_strained = piece.is_strained or node.pulse.foreground.is_strained
             # The sources share one pace.
-            size = sum(map(len, piece.pairs)) * len(self._running)
-            yield from rest(node, self._pace, size, since=asked_at, is_strained=is_strained)
+            yield from rest(node, sum(map(len, piece.pairs)) * len(self._running), since=asked_at)
         self._positions.pop(source, None)
         self._done.add(source)
         if is_whole and not self._lacks_data(source):
@@ -200,20 +193,6 @@ class Copying:
             keep(self._node, pairs, lambda: None)
 
 
-def pace_of(node: Node) -> Pace:
-    """How fast data may go from node to node: the bounds are those of handoff."""
-    return Pace(rate_min=float(node.settings.handoff_rate_min), rate_max=float(node.settings.handoff_rate_max))
-
-
-def rest(node: Node, pace: Pace, size: int, *, since: float, is_strained: bool) -> Generator[Step, Any, None]:
-    """Let others have their time after a piece of so many bytes; all the more if somebody is strained, or was slow to answer."""
-    now = node.context.turn.now
-    is_slow = now - since > node.settings.handoff_latency_target / 1000
-    pause_s = pace.pause_s(size, took_s=now - since, is_strained=is_strained or is_slow)
-    if pause_s > 0:
-        yield Until(lambda: False, now + pause_s)
-
-
 def keep(node: Node, pairs: list[bytes], then: Callable[[], None]) -> None:
     """Merge records into this node's copies. `then` is called once they are in its log."""
     node.coordinator.take_in(pairs, (LOG_WRITES, _encode(pairs)), then)
@@ -222,16 +201,13 @@ def keep(node: Node, pairs: list[bytes], then: Callable[[], None]) -> None:
 class HandingOn:
     """Sends the partitions in whose preference list this node stands in [low, high) to the first `low`, and drops them if it is to."""
 
-    __slots__ = ("_drops", "_high", "_is_strained", "_low", "_node", "_pace", "_partition", "_running", "is_done", "is_over", "keys_total")
+    __slots__ = ("_drops", "_high", "_low", "_node", "_partition", "_running", "is_done", "is_over", "keys_total")
 
     def __init__(self, node: Node, *, low: int, high: int, drops: bool) -> None:
         """Nothing is sent yet."""
         self._node = node
         self._low, self._high = low, high
         self._drops = drops
-        self._pace = pace_of(node)
-        self._is_strained = False
-        """Whether a node that keeps said so."""
         self._partition = 0
         self._running = False
         self.keys_total = 0
@@ -283,9 +259,7 @@ class HandingOn:
                 self.keys_total += len(rows)
                 if self._drops:
                     is_clean = (yield from self._drop(partition, rows)) and is_clean
-                size = sum(len(key) + len(record) for key, record in rows)
-                is_strained = self._is_strained or node.pulse.foreground.is_strained
-                yield from rest(node, self._pace, size, since=began, is_strained=is_strained)
+                yield from rest(node, sum(len(key) + len(record) for key, record in rows), since=began)
             if next_hash is None:
                 return is_clean
             first_hash = next_hash
@@ -315,9 +289,8 @@ class HandingOn:
                 size += len(pairs[-2]) + len(pairs[-1])
                 start += 1
             answers = yield Ask(keepers, "keep", _encode(pairs), timeout_s=ANSWER_S)
-            if any(answer not in {KEPT, KEPT_STRAINED} for answer in answers.values()):
+            if any(answer != KEPT for answer in answers.values()):
                 return False
-            self._is_strained = KEPT_STRAINED in answers.values()
         return True
 
     def _drop(self, partition: int, rows: Rows) -> Generator[Step, Any, bool]:
@@ -352,7 +325,7 @@ def serve_keep(node: Node, call: Call) -> None:
     if call.source in node.replica.distrusted or node.replica.writes_disabled or not all(holds[store.partition(key)] for key in pairs[::2]):
         call.answer(b"-ERR they cannot be kept here\r\n")
     else:
-        keep(node, pairs, lambda: call.answer(KEPT_STRAINED if node.pulse.foreground.is_strained else KEPT))
+        keep(node, pairs, lambda: call.answer(KEPT))
 
 
 def serve_rows(node: Node, call: Call) -> None:
@@ -368,7 +341,13 @@ def serve_rows(node: Node, call: Call) -> None:
     if position.high > table.held_n:
         call.answer(b"-ERR it knows of fewer replicas\r\n")
     else:
-        _Serving(node, call, position).begin()
+        node.operations.start(_serve(node, call, position), on_done=lambda _: None)
+
+
+def _serve(node: Node, call: Call, position: Position) -> Steps:
+    yield from step(node)
+    _Serving(node, call, position).begin()
+    return b""
 
 
 class _Serving:
@@ -414,9 +393,7 @@ class _Serving:
             position = self._position
             if position is None or self._size >= PIECE_BYTES_MAX or len(self._pairs) >= 2 * PIECE_ROWS:
                 node = self._node
-                is_strained = node.pulse.foreground.is_strained
-                piece = Piece(self._pairs, position, is_whole=not node.rebuild.lacks_data, is_strained=is_strained)
-                self._call.answer(_encode(piece))
+                self._call.answer(_encode(Piece(self._pairs, position, is_whole=not node.rebuild.lacks_data)))
                 return
             self._waiting = True
             came_at_once = True

@@ -1,7 +1,7 @@
 """Compare this node with a co-replica, and bring both to the same state: what `repair.exchange` decides, step by step. Pure.
 
-Rule 1: a step is small. It reads some leaves of one partition, or settles a few hundred keys; then other work has its turn,
-and the exchange rests as its pace demands. A call takes many such steps, so that few have to be waited for.
+Rule 1: a step is small. It reads some leaves of one partition, or settles a few dozen keys; then other work has its turn,
+and after each call the exchange rests as the pace demands. A call takes many such steps, so that few have to be waited for.
 Rule 2: who lacks data itself takes no part, and nobody who has another ring.
 Rule 3: what the other side answered is in its log; what this side merges is in the log of the same turn.
 """
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from respkv.coordinator.operations import Ask, Call, Steps, Until, is_error
+from respkv.coordinator.operations import Ask, Call, Rest, Steps, Until, is_error
 from respkv.coordinator.replica import check_pairs
 from respkv.repair.exchange import (
     PIECE_BYTES_MAX,
@@ -35,7 +35,7 @@ from respkv.repair.exchange import (
     still_differs,
     unpack_hashes,
 )
-from respkv.repair.pace import Pace
+from respkv.server.background import rest, step
 from respkv.server.turns import LOG_WRITES
 from respkv.transport import border
 
@@ -50,7 +50,6 @@ if TYPE_CHECKING:
 
 BUSY = b"-BUSY it compares itself with another node\r\n"
 ANSWER_S = 5.0
-STRAINED_PAUSES = 4
 LOAD_S = 30.0
 """A disk that takes longer to give a few hundred records is in trouble."""
 SERVED_S = 2.0
@@ -59,7 +58,7 @@ PARTITIONS_PER_CALL = 16
 LEAVES_PER_CALL = 256
 LEAVES_PER_STEP = 16
 KEYS_PER_LISTING_MAX = 1000
-CHANGES_PER_STEP = 500
+CHANGES_PER_STEP = 200
 YOUNG_KEPT_MAX = 20_000
 COST_OF_A_KEY = 32
 """In bytes: what is read and compared takes time, too."""
@@ -86,10 +85,6 @@ class PeerBusyError(ExchangeFailedError):
     """The other side is comparing itself with somebody else."""
 
 
-def _never() -> bool:
-    return False
-
-
 def packed_roots(node: Node, partitions: Sequence[int]) -> bytes:
     """The roots of some partitions."""
     roots = node.store.trees.roots
@@ -112,7 +107,6 @@ class Exchange:
         "_answer_bytes",
         "_found",
         "_node",
-        "_pace",
         "_worked_since",
         "_young",
         "bytes_total",
@@ -130,8 +124,6 @@ class Exchange:
         """Of all partitions that both hold, or of one."""
         self._node = node
         self.only = partition
-        settings = node.settings
-        self._pace = Pace(rate_min=float(settings.handoff_rate_min), rate_max=float(settings.handoff_rate_max))
         self._found: list[Difference] = []
         self._young: list[Difference] = []
         """What may be on its way: see `_settle_young`."""
@@ -178,7 +170,7 @@ class Exchange:
     def _follow_changes(self) -> Part:
         store = self._node.store
         while not store.trees.take_in(store, CHANGES_PER_STEP):
-            yield Until(_never, self._node.context.turn.now)
+            yield from step(self._node)
 
     def _call(self, name: str, argument: object, decode: Callable[[bytes], object]) -> Part:
         """One call of the other side; its answer."""
@@ -186,9 +178,10 @@ class Exchange:
         self._worked_since = self._node.context.turn.now
         self._answer_bytes = 0
 
-        def measured(answer: bytes) -> object:
+        def measured(answer: bytes) -> tuple[object]:
+            # In a tuple: what was decoded may be bytes that look like an error.
             self._answer_bytes = len(answer)
-            return decode(answer)
+            return (decode(answer),)
 
         answers = yield Ask([self.peer], name, packed, timeout_s=ANSWER_S, decode=measured)
         answer = answers[self.peer]
@@ -197,19 +190,11 @@ class Exchange:
         if is_error(answer):
             raise PeerBusyError("busy") if answer == BUSY else ExchangeFailedError(answer.decode("utf-8", "replace").strip())
         self.bytes_total += len(packed) + self._answer_bytes
-        return answer
+        return answer[0]
 
     def _rest(self, size: int, *, is_prompt: bool = True) -> Part:
-        """Let other work have its turn, and rest as long as the pace demands.
-
-        The other side's delay tells of its own clients, unless what it was asked for takes many turns by itself.
-        """
-        node = self._node
-        now = node.context.turn.now
-        took_s = now - self._worked_since
-        is_strained = node.pulse.foreground.is_strained or (is_prompt and took_s > node.settings.handoff_latency_target / 1000)
-        yield from _pause(node)
-        yield Until(_never, now + self._pace.pause_s(size, took_s=took_s, is_strained=is_strained))
+        """Rest as long as the pace demands."""
+        return rest(self._node, size, since=self._worked_since, is_prompt=is_prompt)
 
     def _compare(self, partitions: Sequence[int]) -> Part:
         """Leaves, then keys, of partitions that differ."""
@@ -236,7 +221,7 @@ class Exchange:
         compared, clock = 0, self._node.clock.last
         for number, ((partition, leaf), listing) in enumerate(zip(spots, listings, strict=False)):
             if _is_step(spots, number):
-                yield from _pause(self._node)
+                yield from step(self._node)
             rows = yield from _read_leaf(self._node, partition, leaf)
             compared += max(len(rows), len(listing.keys))
             for found in differences(rows, listing):
@@ -253,7 +238,7 @@ class Exchange:
     def _settle_young(self) -> Part:
         """Look once more at what differed and had just been written: what still does was not on its way."""
         if self._young:
-            yield Until(_never, self._node.context.turn.now + YOUNG_MS / 1000)
+            yield Rest(self._node.context.turn.now + YOUNG_MS / 1000)
             self._found, self._young = self._young, []
             yield from self._settle()
 
@@ -369,7 +354,7 @@ class ExchangeCalls:
     def _tell_roots(self, call: Call, request: RootsRequest) -> Steps:
         node = self._node
         while not node.store.trees.take_in(node.store, CHANGES_PER_STEP):
-            yield Until(_never, node.context.turn.now)
+            yield from step(node)
         roots = packed_roots(node, shared_with(node, call.source, request.partition))
         call.answer(_encode(b"" if digest(roots) == request.digest else roots))
         return b""
@@ -398,7 +383,7 @@ class ExchangeCalls:
         size = keys_count = 0
         for number, (partition, leaf) in enumerate(spots):
             if _is_step(spots, number):
-                yield from _pause(self._node)
+                yield from step(self._node)
             rows = yield from _read_leaf(self._node, partition, leaf)
             listing = listing_of(rows)
             told.append(listing)
@@ -418,7 +403,13 @@ class ExchangeCalls:
         if self._is_unable(call.source):
             call.answer(b"-ERR it lacks data, or room\r\n")
             return
+        node.operations.start(self._meet_idle(call, entries), on_done=lambda _: None)
+
+    def _meet_idle(self, call: Call, entries: list[Entry]) -> Steps:
+        node = self._node
+        yield from step(node)
         node.parking.when_loaded([entry.key for entry in entries], lambda: self._settle(call, entries))
+        return b""
 
     def _done(self, call: Call) -> None:
         """The other side says that all went well."""
@@ -463,15 +454,6 @@ class ExchangeCalls:
 def _is_step(spots: Sequence[Spot], number: int) -> bool:
     """Whether a step ends before this leaf: another partition has to be brought into its order, and a few leaves take a millisecond."""
     return number > 0 and (number % LEAVES_PER_STEP == 0 or spots[number][0] != spots[number - 1][0])
-
-
-def _pause(node: Node) -> Generator[Until, bool, None]:
-    """Leave clients as much time as the last step took, and more while they wait longer than usual: a busy machine shows here first."""
-    began, foreground = node.context.turn.now, node.pulse.foreground
-    yield Until(_never, began)
-    if foreground.recent_us or foreground.is_strained:
-        now = node.context.turn.now
-        yield Until(_never, now + (now - began) * (STRAINED_PAUSES if foreground.is_strained else 1))
 
 
 def _when_loaded(node: Node, keys: Sequence[bytes], action: Callable[[], T]) -> Generator[Until, bool, T]:

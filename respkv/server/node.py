@@ -248,7 +248,7 @@ class Node:
                     out.peer_closes.append(arrival[1])
             else:
                 self._other_arrival(kind, arrival)
-        self._timers(now)
+        self._timers(now, is_idle=not arrivals)
         self.anti_entropy.follow(is_idle=not arrivals)
         self._seal()
         self.replica.flush_acks()
@@ -298,12 +298,12 @@ class Node:
         while coordinator.seal():
             pass
 
-    def _timers(self, now: float) -> None:
+    def _timers(self, now: float, *, is_idle: bool) -> None:
         coordinator, membership = self.coordinator, self.membership
         due = coordinator.next_due()
         if due is not None and due <= now:
             coordinator.expire()
-        self.operations.expire()
+        self.operations.expire(is_idle=is_idle)
         if membership.next_due <= now:
             for target, payload in membership.tick(now, self._turn.wall_ms):
                 self._out.control.append((target, payload))

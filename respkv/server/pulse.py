@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from respkv.commands import published
 from respkv.commands.table import COMMANDS
-from respkv.repair.pace import Foreground
+from respkv.repair.pace import Foreground, Pace
 from respkv.versions.records import HEADER_BYTES, holds_value
 
 if TYPE_CHECKING:
@@ -27,7 +27,18 @@ SURVEY_KEYS_MAX = 20_000
 class Pulse:
     """The beat of a node."""
 
-    __slots__ = ("_calls", "_node", "_surveyed_bytes", "_surveyed_keys", "_surveyed_partition", "busy_s", "due", "foreground")
+    __slots__ = (
+        "_calls",
+        "_node",
+        "_surveyed_bytes",
+        "_surveyed_keys",
+        "_surveyed_partition",
+        "busy_s",
+        "due",
+        "foreground",
+        "pace",
+        "works_behind",
+    )
 
     def __init__(self, node: Node) -> None:
         """The first beat is due at once."""
@@ -37,6 +48,9 @@ class Pulse:
         """How long the turns took that answered clients: added up by the shell, which alone has a clock."""
         counted = node.coordinator.statistics
         self.foreground = Foreground(counted.read_latencies, counted.write_latencies)
+        self.pace = Pace()
+        self.works_behind = False
+        """Whether anything was done behind the scenes since the last beat."""
         self._calls: dict[str, int] = {}
         self._surveyed_partition = 0
         self._surveyed_keys = 0
@@ -91,10 +105,19 @@ class Pulse:
         lag_ms = node.context.facts.get("loop_lag_ms", 0)
         is_late = lag_ms >= node.settings.loop_lag_threshold
         node.coordinator.speculation_allowed = not is_late
-        is_copying = node.rebuild.needed or node.cluster.value.resize is not None
-        self.foreground.beat(loop_is_late=is_late, is_working=node.anti_entropy.is_working() or is_copying or bool(node.hints.rows))
+        self._set_pace(loop_is_late=is_late)
         if 0 < node.settings.latency_monitor_threshold <= lag_ms:
             node.context.slow_events.record("loop-lag", unix_s=node.context.turn.wall_ms // 1000, milliseconds=lag_ms)
+
+    def _set_pace(self, *, loop_is_late: bool) -> None:
+        node, pace = self._node, self.pace
+        works, self.works_behind = self.works_behind, False
+        self.foreground.beat(loop_is_late=loop_is_late, is_working=works or bool(node.hints.rows))
+        rate_min, rate_max = float(node.settings.handoff_rate_min), float(node.settings.handoff_rate_max)
+        wanted = pace.beat(self.foreground, is_working=works, rate_min=rate_min, rate_max=rate_max)
+        node.membership.publish(published.PACE, wanted)
+        told = [published.decode_pace(node.membership.application_value(other, published.PACE)) for other in node.topology.usable()]
+        pace.follow([wanted, *told], rate_min=rate_min, rate_max=rate_max)
 
     def _share_time(self) -> None:
         spent_us, self.busy_s = int(self.busy_s * 1_000_000), 0.0

@@ -66,6 +66,8 @@ class Reactor:
         self.exit_code: int | None = None
         self._next_client_id = 0
         self._wake_at = 0.0
+        self._polled_at = 0.0
+        """When there was last a look at the sockets."""
         self._shared_at = 0.0
         """When other tasks last had a chance to run."""
         self._paused_listeners: list[tuple[float, ListenerChannel]] = []
@@ -189,6 +191,7 @@ class Reactor:
         while self.exit_code is None:
             events = poll(0, EVENTS_PER_TURN_MAX)
             now = monotonic()
+            ready_since, self._polled_at = self._polled_at, now
             is_quiet = self.disk.is_quiet
             if not is_quiet or now > self._shared_at + TASKS_WAIT_S:
                 # Also when a turn asked for the next one at once, as long commands do: other tasks must have theirs.
@@ -202,15 +205,17 @@ class Reactor:
                     with trio.move_on_after(self._wake_at - now):
                         await trio.lowlevel.wait_readable(self.epoll.fileno())
                     events = poll(0, EVENTS_PER_TURN_MAX)
+                ready_since = self._polled_at = monotonic()
             for descriptor, mask in events:
                 channel = self.channels.get(descriptor)
                 if channel is not None:
                     channel.ready(mask)
-            self._turn()
+            self._turn(ready_since)
 
-    def _turn(self) -> None:
+    def _turn(self, ready_since: float) -> None:
         arrivals, self.arrivals = self.arrivals, []
         started = time.monotonic()
+        self.node.context.turn.late_s = started - ready_since
         departures = self.node.turn(started, time.time_ns() // 1_000_000, arrivals)
         self.disk.obey(departures)
         links = self.links

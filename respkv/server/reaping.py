@@ -9,16 +9,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from respkv.commands.published import hints_outstanding
 from respkv.config.cluster_value import marked_nodes
-from respkv.coordinator.operations import Ask, Call, Steps, Until, is_error
+from respkv.coordinator.operations import Ask, Call, Rest, Steps, Until, is_error
 from respkv.errors import PeerProtocolError
 from respkv.repair.exchange import item_of
 from respkv.repair.remains import KEEP, REAP, SETTLE, Look, Reap, is_ripe, plan, stamp_above
+from respkv.server.background import step
 from respkv.server.turns import LOG_KEYS_DROPPED, LOG_REAPED, LOG_WRITES
 from respkv.transport import border
 from respkv.versions.records import is_remains
@@ -175,7 +176,7 @@ class Reaping:
                 looked_at += KEYS_PER_STEP if start else len(held)
                 if looked_at >= KEYS_PER_STEP:
                     looked_at = 0
-                    yield Until(_never, node.context.turn.now)
+                    yield from step(node)
             if node.store.remains_dropped[partition] and node.context.turn.now >= self._scan_at.get(partition, 0.0):
                 yield from self._scan(partition)
             if not self._is_calm():
@@ -202,7 +203,7 @@ class Reaping:
             return KEEP
         return decided
 
-    def _scan(self, partition: int) -> Generator[Until, bool, None]:
+    def _scan(self, partition: int) -> Generator[Rest | Until, Any, None]:
         """Look for ripe remains of a partition that only the tables hold."""
         node = self._node
         store = node.store
@@ -222,9 +223,9 @@ class Reaping:
             # Once they are in memory they are what this node holds, and not only what its tables do.
             node.parking.when_loaded(ripe, partial(self._select, ripe))
             yield from self._begin_batches(KEYS_PER_BATCH)
-            yield Until(_never, node.context.turn.now + SCAN_PAUSE_S)
+            yield Rest(node.context.turn.now + SCAN_PAUSE_S)
 
-    def _begin_batches(self, size_min: int) -> Generator[Until, bool, None]:
+    def _begin_batches(self, size_min: int) -> Generator[Rest | Until, Any, None]:
         """Begin batches of what was found, as long as there are so many keys."""
         node = self._node
         while len(self._found) >= size_min:
@@ -236,7 +237,7 @@ class Reaping:
             self._under_way.append(keys)
             node.operations.start(self._reap(batch), on_done=lambda _, keys=keys: self._under_way.remove(keys))  # type: ignore[misc]
             # No more than one batch a turn, and fewer when clients wait longer than usual.
-            yield Until(_never, node.context.turn.now + (LOOK_S if node.pulse.foreground.is_strained else 0.0))
+            yield Rest(node.context.turn.now + (LOOK_S if node.pulse.foreground.is_strained else 0.0))
 
     def _reap(self, batch: list[_Candidate]) -> Steps:
         """Look, rest, reap."""
@@ -250,7 +251,7 @@ class Reaping:
             return b""
         confirmed = [each for index, each in enumerate(batch) if all(answer[index] for answer in told)]
         self.statistics.unconfirmed_total += len(batch) - len(confirmed)
-        yield Until(_never, node.context.turn.now + REST_S)
+        yield Rest(node.context.turn.now + REST_S)
         if not confirmed or calm_since is None or self._calm_since != calm_since or epoch != node.cluster.ring.epoch:
             return b""
         below = max(each.below for each in confirmed)
@@ -332,7 +333,3 @@ class Reaping:
             log.append((LOG_WRITES, _encode(shortened)))
         self.statistics.reaped_total += len(gone)
         self.statistics.settled_total += len(shortened) >> 1
-
-
-def _never() -> bool:
-    return False

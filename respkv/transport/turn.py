@@ -17,11 +17,26 @@ SEQUENCE_MODULUS = 1 << 32
 class Turn:
     """The present turn. One object, reused."""
 
-    __slots__ = ("events", "held", "log", "now", "number", "sections", "sequence", "sync_each_turn", "sync_wanted", "urgent", "wall_ms")
+    __slots__ = (
+        "events",
+        "held",
+        "late_s",
+        "log",
+        "now",
+        "number",
+        "sections",
+        "sequence",
+        "sync_each_turn",
+        "sync_wanted",
+        "urgent",
+        "wall_ms",
+    )
 
     def __init__(self) -> None:
         """Before the first turn."""
         self.now = 0.0
+        self.late_s = 0.0
+        """How long what arrived may have waited for this turn."""
         self.wall_ms = 0
         self.number = 0
         self.log: list[tuple[int, bytes]] = []

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from respkv.config.quorums import Quorums
-from respkv.coordinator.operations import INTERNAL_ERROR, Ask, Call, Operations, Read, Steps, Until, Write
+from respkv.coordinator.operations import INTERNAL_ERROR, REST_PATIENCE_S, Ask, Call, Operations, Read, Rest, Steps, Until, Write
 from respkv.errors import NoQuorumError, OverloadedError, PeerProtocolError, QuorumTimeoutError
 from respkv.transport import frames
 from respkv.versions import records
@@ -33,9 +33,9 @@ class Bench:
         self.operations.start(steps(), on_done=self.replies.append, **options)
         self.lab.run("wait 0")
 
-    def run(self, line: str) -> None:
+    def run(self, line: str, *, is_idle: bool = True) -> None:
         self.lab.run(line)
-        self.operations.expire()
+        self.operations.expire(is_idle=is_idle)
         self.lab.run("wait 0")
 
     def sent(self) -> list[tuple[str, int, list[bytes]]]:
@@ -311,3 +311,42 @@ def test_cold_keys_are_loaded_before_they_are_read_or_written() -> None:
     bench.run("held k")
     assert bench.replies == [b"+done\r\n"]
     assert "held k=v!@500" in bench.lab.out
+
+
+def test_one_rest_ends_in_each_turn_in_which_nothing_arrives() -> None:
+    bench = Bench()
+    ended: list[int] = []
+
+    def worker(number: int, until: float) -> Steps:
+        yield Rest(until)
+        ended.append(number)
+        return b""
+
+    for number, until in enumerate((2.0, 0.0, 0.0)):
+        bench.start(lambda number=number, until=until: worker(number, until))  # type: ignore[misc]
+    assert bench.operations.next_due() == 0.0
+    bench.run("wait 0", is_idle=False)
+    assert ended == []
+    bench.run("wait 0")
+    bench.run("wait 0")
+    bench.run("wait 0")
+    assert ended == [1, 2]
+    assert bench.operations.next_due() == 2.0
+    bench.run("wait 2000")
+    assert ended == [1, 2, 0]
+    assert bench.operations.next_due() is None
+
+
+def test_a_busy_node_lets_a_rest_end_in_time() -> None:
+    bench = Bench()
+    ended: list[float] = []
+
+    def worker() -> Steps:
+        yield Rest(0.0)
+        ended.append(bench.lab.turn.now)
+        return b""
+
+    bench.start(worker)
+    while not ended:
+        bench.run("wait 3", is_idle=False)
+    assert REST_PATIENCE_S <= ended[0] < 2 * REST_PATIENCE_S

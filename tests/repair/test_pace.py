@@ -7,65 +7,118 @@ import pytest
 from respkv.metrics import LatencyHistogram
 from respkv.repair.pace import GROWTH, MEMORY_BEATS, REQUESTS_MIN, Foreground, Pace
 
-
-def beat(foreground: Foreground, histogram: LatencyHistogram, microseconds: int, *, count: int = 1000, late: bool = False) -> None:
-    histogram.record(microseconds, count)
-    foreground.beat(loop_is_late=late, is_working=False)
+FLOOR, CEILING = 1000.0, 8000.0
 
 
-def test_the_rate_grows_while_clients_do_not_notice_and_falls_no_lower_than_the_floor() -> None:
-    pace = Pace(rate_min=1000.0, rate_max=4000.0)
-    assert pace.pause_s(1000, took_s=0.0, is_strained=False) == pytest.approx(1 / GROWTH)
-    assert pace.pause_s(1000, took_s=0.4, is_strained=False) == pytest.approx(1 / GROWTH**2 - 0.4)
-    for _ in range(20):
-        pace.pause_s(1, took_s=0.0, is_strained=False)
-    assert pace.rate == 4000.0
-    for _ in range(5):
-        pace.pause_s(1, took_s=0.0, is_strained=True)
-    assert pace.rate == 1000.0
-    assert pace.pause_s(1000, took_s=5.0, is_strained=True) == 0.0
+class Watched:
+    """Clients whose latencies are what a test says."""
+
+    def __init__(self) -> None:
+        self.histogram = LatencyHistogram()
+        self.foreground = Foreground(LatencyHistogram(), self.histogram)
+
+    def beat(self, *latencies_us: tuple[int, int], late: bool = False, is_working: bool = False) -> bool:
+        """(how many, microseconds each). Returns whether clients are strained."""
+        for count, microseconds in latencies_us:
+            self.histogram.record(microseconds, count)
+        self.foreground.beat(loop_is_late=late, is_working=is_working)
+        return self.foreground.is_strained
 
 
-def test_clients_that_wait_longer_than_usual_are_noticed() -> None:
-    histogram = LatencyHistogram()
-    foreground = Foreground(histogram, LatencyHistogram())
-    strained = []
-    for microseconds in (4000,) * 10 + (10_000, 4000):
-        beat(foreground, histogram, microseconds)
-        strained.append(foreground.is_strained)
-    assert strained == [False] * 10 + [True, False]
-    assert 4000 <= foreground.usual_us < 5000
+def test_one_request_in_a_hundred_may_be_slow_and_no_more() -> None:
+    watched = Watched()
+    assert [watched.beat((1000, 4000)) for _ in range(10)] == [False] * 10
+    assert 4000 <= watched.foreground.usual_us < 4500
+    assert [watched.beat((990, 4000), (10, 20_000)) for _ in range(20)] == [False] * 20
+    assert watched.beat((900, 4000), (100, 20_000))
+    # A bad moment is not forgotten at once.
+    assert [watched.beat((1000, 4000)) for _ in range(20)] == [True] * 4 + [False] * 16
 
 
 def test_another_latency_becomes_the_usual_one() -> None:
-    histogram = LatencyHistogram()
-    foreground = Foreground(histogram)
-    beat(foreground, histogram, 4000)
+    watched = Watched()
+    watched.beat((1000, 4000))
     for _ in range(5 * MEMORY_BEATS):
-        beat(foreground, histogram, 10_000)
-    assert not foreground.is_strained
+        watched.beat((1000, 10_000))
+    assert not watched.foreground.is_strained
 
 
-def test_few_requests_say_nothing_but_a_late_loop_does() -> None:
+def test_while_work_is_under_way_nobody_gets_used_to_waiting() -> None:
+    watched = Watched()
+    watched.beat((1000, 4000))
+    for _ in range(MEMORY_BEATS):
+        assert watched.beat((1000, 10_000), is_working=True)
+
+
+def test_few_requests_make_no_percentile_but_each_of_them_counts() -> None:
+    watched = Watched()
+    assert not watched.beat((REQUESTS_MIN - 1, 900_000))
+    assert (watched.foreground.recent_us, watched.foreground.usual_us) == (0, 0.0)
+    watched.beat((1000, 4000))
+    assert watched.beat((2, 4000), (1, 900_000))
+    assert watched.foreground.recent_us == 0
+
+
+def test_a_late_loop_is_a_strain_and_silence_is_none() -> None:
+    watched = Watched()
+    watched.beat((1000, 4000))
+    assert watched.foreground.has_clients
+    assert watched.beat(late=True)
+    assert not watched.beat()
+    assert not watched.foreground.has_clients
+
+
+def test_figures_that_are_reset_meanwhile_say_nothing() -> None:
+    watched = Watched()
+    watched.beat((1000, 4000))
+    watched.histogram.reset()
+    assert not watched.beat((10, 900_000))
+
+
+def test_the_rate_begins_at_the_floor_and_goes_up_while_clients_do_not_notice() -> None:
+    watched, pace = Watched(), Pace()
+
+    def beat(latency_us: int, *, is_working: bool) -> int:
+        watched.beat((1000, latency_us), is_working=is_working)
+        return pace.beat(watched.foreground, is_working=is_working, rate_min=FLOOR, rate_max=CEILING)
+
+    assert [beat(4000, is_working=False) for _ in range(3)] == [FLOOR] * 3
+    assert [beat(4000, is_working=True) for _ in range(2)] == [int(FLOOR * GROWTH), int(FLOOR * GROWTH**2)]
+    assert [beat(4000, is_working=True) for _ in range(20)][-1] == CEILING
+    assert [beat(90_000, is_working=True) for _ in range(5)] == [CEILING / 2, CEILING / 4, FLOOR, FLOOR, FLOOR]
+
+
+def test_a_node_without_clients_has_no_wish() -> None:
+    watched, pace = Watched(), Pace()
+    watched.beat((1000, 4000))
+    assert pace.beat(watched.foreground, is_working=True, rate_min=FLOOR, rate_max=CEILING) == FLOOR
+    watched.beat()
+    assert pace.beat(watched.foreground, is_working=True, rate_min=FLOOR, rate_max=CEILING) == 0
+
+
+def test_all_go_as_fast_as_the_clients_of_each_can_bear() -> None:
+    pace = Pace()
+    assert pace.pause_s(1000, took_s=0.0) == 0.0
+    pace.follow([0, 4000, 2000], rate_min=FLOOR, rate_max=CEILING)
+    assert pace.rate == 2000.0
+    assert pace.pause_s(1000, took_s=0.1) == pytest.approx(0.4)
+    assert pace.pause_s(1000, took_s=5.0) == 0.0
+    pace.follow([0, 0], rate_min=FLOOR, rate_max=CEILING)
+    assert pace.rate == CEILING
+    pace.follow([1], rate_min=FLOOR, rate_max=CEILING)
+    assert pace.rate == FLOOR
+
+
+def test_what_was_recorded_since_a_moment() -> None:
     histogram = LatencyHistogram()
-    foreground = Foreground(histogram)
-    beat(foreground, histogram, 4000)
-    beat(foreground, histogram, 900_000, count=REQUESTS_MIN - 1)
-    strained = [foreground.is_strained]
-    assert foreground.recent_us == 0
-    beat(foreground, histogram, 4000, count=0, late=True)
-    assert [*strained, foreground.is_strained] == [False, True]
-
-
-def test_a_percentile_since_a_moment() -> None:
-    histogram = LatencyHistogram()
-    before = histogram.counts()
     histogram.record(100, 99)
-    assert 100 <= histogram.percentile_since(before, 99.0, count_min=1) < 115
+    assert 100 <= histogram.since([]).percentile(99.0) < 115
     before = histogram.counts()
     histogram.record(50_000, 10)
-    assert 50_000 <= histogram.percentile_since(before, 50.0, count_min=1) < 57_000
-    assert histogram.percentile_since(before, 50.0, count_min=11) == 0
+    fresh = histogram.since(before)
+    assert fresh.count == 10
+    assert 50_000 <= fresh.percentile(50.0) < 57_000
+    assert (fresh.count_above(40_000), fresh.count_above(60_000)) == (10, 0)
     histogram.reset()
     histogram.record(7, 3)
-    assert histogram.percentile_since(before, 50.0, count_min=1) == 0
+    assert histogram.since(before).count == 0

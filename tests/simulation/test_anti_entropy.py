@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from respkv.server.exchanges import packed_roots
 from respkv.server.node import Node
 from respkv.simulation.copies import check_replicas, check_trees, held_record
 from respkv.versions import records, vectors
@@ -125,6 +126,21 @@ def test_a_partition_or_a_node_is_compared_alone() -> None:
     scene.run(3.0)
     assert check_replicas(scene.world) == []
     assert b"no node" in str(scene.ask(0, "RESPKV REPAIR NODE nobody")[0]).encode()
+
+
+def test_hashes_that_look_like_an_error_are_none() -> None:
+    scene = Scene(nodes=3, directives=OFF)
+    for number in range(600):
+        assert scene.ask(0, f"SET k{number} v") == [b"OK"]
+    scene.run(3.0)
+    roots = packed_roots(scene.node(1), range(len(scene.node(1).store.shards)))
+    partition = next(number for number in range(len(roots) // 8) if roots[8 * number :].startswith(b"-"))
+    keys = list(scene.node(1).store.shards[partition])
+    first = min((0, 1, 2), key=lambda index: scene.process(index).me)
+    lose(scene.node(first), *map(bytes.decode, keys))
+    scene.ask(0, f"RESPKV REPAIR PARTITION {partition}")
+    scene.run(3.0)
+    assert all(held_record(scene.process(first), key) for key in keys)
 
 
 def test_records_that_only_tables_hold_are_compared_and_repaired() -> None:

@@ -1,0 +1,39 @@
+"""Where work behind the scenes gives way: between its steps, and after each piece of it. Pure.
+
+Rule: a step is half a millisecond or so, has a turn of its own in which nothing arrived, and a node that has clients is left
+as much time after it as it took. How long to rest after a piece is said by the pace that all nodes keep together.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from respkv.coordinator.operations import Rest
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from respkv.server.node import Node
+
+
+def step(node: Node) -> Generator[Rest, None, None]:
+    """Wait for a turn in which there is time for a step."""
+    pulse, began = node.pulse, node.context.turn.now
+    pulse.works_behind = True
+    yield Rest(began)
+    if pulse.foreground.has_clients:
+        now = node.context.turn.now
+        yield Rest(now + (now - began))
+
+
+def rest(node: Node, size: int, *, since: float, is_prompt: bool = True) -> Generator[Rest, None, None]:
+    """Rest after a piece of work of so many bytes that began at `since` (monotonic seconds).
+
+    Another node that took long has clients of its own, unless what it was asked for takes many turns by itself: `is_prompt` is False.
+    """
+    settings, pulse, now = node.settings, node.pulse, node.context.turn.now
+    pulse.works_behind = True
+    pause_s = pulse.pace.pause_s(size, took_s=now - since)
+    if is_prompt and now - since > settings.handoff_latency_target / 1000:
+        pause_s = size / settings.handoff_rate_min
+    yield Rest(now + pause_s)
