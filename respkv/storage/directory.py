@@ -11,6 +11,8 @@ or another log's, that is damage, however well they open.
 Rule 2: a node that found damage is incomplete until it has copied what it lacks. `state/complete` says that it is
 complete; it is deleted before anything on the disk moves on and would let the damage be forgotten. Segments with
 damage stay until a freeze drops them; `state/damage-known` keeps them from being news at every start.
+Rule 3: what is missing is in `state/losses` before anything is done that lets it go unnoticed, and until a node has gone
+on without it: a start that finds damage may be killed, or refuse.
 """
 
 from __future__ import annotations
@@ -39,6 +41,8 @@ TABLES_DAMAGED_NAME: Final = "tables-damaged"
 _STATE_NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]*")
 DAMAGE_KNOWN_NAME: Final = "damage-known"
 """A small file: damage of segments that are still there, a line each, for which `complete` was deleted."""
+LOSSES_NAME: Final = "losses"
+"""A small file: what starts have found missing beside records of the log, a line each, as long as none of them has gone on."""
 LOG_BEGUN_NAME: Final = "log-begun"
 """A small file: there is a log, and if there is none it is lost."""
 _WATERMARK = struct.Struct(f">{SALT_BYTES}s{OWNER_BYTES}sQ")
@@ -105,6 +109,7 @@ class Recovery:
             directory.forget(COMPLETE_NAME)
             lasting = self._log_damages(lasting=True)
             write_atomic(state_path(directory.path, DAMAGE_KNOWN_NAME), "\n".join(lasting).encode())
+            directory.forget(LOSSES_NAME)
         log = CommitLog(self._log_recovery, segment_bytes_max=segment_bytes_max)
         if LOG_BEGUN_NAME not in directory.small_files:
             write_atomic(state_path(directory.path, LOG_BEGUN_NAME), log.salt.hex().encode())
@@ -139,12 +144,15 @@ class DataDirectory:
         for name in names:
             if _STATE_NAME.fullmatch(name):
                 self._read_small_file(name)
+        self.losses += self.small_files.get(LOSSES_NAME, b"").decode(errors="replace").splitlines()
+        for name in sorted(self._damaged_names):
+            self._lose(f"state/{name} fails its checksum")
 
     def recover(self, *, owner: bytes, options: TablesOptions | None = None) -> Recovery:
         """Open the tables and look at the log of this owner (20 bytes)."""
         log_recovery = LogRecovery(self.path / "log", owner=owner)
         if log_recovery.is_new and LOG_BEGUN_NAME in self.small_files:
-            self.losses.append("the log is missing")
+            self._lose("the log is missing")
         tables = self._open_tables(options)
         self._check_watermark(tables, log_recovery)
         return Recovery(self, tables, log_recovery)
@@ -158,6 +166,7 @@ class DataDirectory:
     def forget(self, name: str) -> None:
         """Delete a small file, durably."""
         self.small_files.pop(name, None)
+        self._damaged_names.discard(name)
         path = state_path(self.path, name)
         try:
             path.unlink(missing_ok=True)
@@ -168,8 +177,9 @@ class DataDirectory:
     def set_aside_data(self, *also: str) -> None:
         """Begin with nothing but the small files that say who this node is, and without these. What there was stays beside, once."""
         # First of all it is no longer complete; the log's absence is no loss from then on.
-        for name in (COMPLETE_NAME, DAMAGE_KNOWN_NAME, TABLES_DAMAGED_NAME, LOG_BEGUN_NAME, *also):
+        for name in (COMPLETE_NAME, DAMAGE_KNOWN_NAME, LOSSES_NAME, TABLES_DAMAGED_NAME, LOG_BEGUN_NAME, *also):
             self.forget(name)
+        self.losses.clear()
         for name in ("log", "tables"):
             path = self.path / name
             aside = path.with_name(f"{name}.set-aside")
@@ -187,11 +197,17 @@ class DataDirectory:
         try:
             content = read_checked(state_path(self.path, name))
         except DamageError:
-            self.losses.append(f"state/{name} fails its checksum")
             self._damaged_names.add(name)
         else:
             assert content is not None
             self.small_files[name] = content
+
+    def _lose(self, sentence: str) -> None:
+        """Something is missing: note it, durably, before it can be forgotten."""
+        sentence = " ".join(sentence.splitlines())
+        if sentence not in self.losses:
+            self.losses.append(sentence)
+            write_atomic(state_path(self.path, LOSSES_NAME), "\n".join(self.losses).encode(errors="replace"))
 
     def _open_tables(self, options: TablesOptions | None) -> Tables:
         path = self.path / "tables"
@@ -200,7 +216,7 @@ class DataDirectory:
         try:
             return Tables(path, options)
         except DamageError as error:
-            self.losses.append(f"the tables were damaged and are set aside: {error}")
+            self._lose(f"the tables were damaged and are set aside: {error}")
             self.forget(COMPLETE_NAME)
             self._set_aside(path)
             return Tables(path, options)
@@ -208,22 +224,22 @@ class DataDirectory:
     def _rebuild_tables(self, options: TablesOptions | None) -> None:
         """Tables that turned out to be damaged while the node served: copy what can be read."""
         path, fresh = self.path / "tables", self.path / "tables.new"
-        self.forget(COMPLETE_NAME)
         met = self.small_files.get(TABLES_DAMAGED_NAME, b"").decode(errors="replace")
-        self.losses.append(f"the tables are damaged: {met}")
+        self._lose(f"the tables are damaged: {met}")
+        self.forget(COMPLETE_NAME)
         # Without the old ones, a rebuilding was interrupted between the two renames at its end.
         if path.exists():
             shutil.rmtree(fresh, ignore_errors=True)
             try:
                 source = Tables(path, options)
             except DamageError as error:
-                self.losses.append(f"the tables cannot be opened and are set aside: {error}")
+                self._lose(f"the tables cannot be opened and are set aside: {error}")
             else:
                 target = Tables(fresh, options)
                 saved = salvage(source, target)
                 source.close()
                 target.close()
-                self.losses.append(f"{saved.rows_count} rows were saved, {len(saved.damaged_partitions)} partitions lost some")
+                self._lose(f"{saved.rows_count} rows were saved, {len(saved.damaged_partitions)} partitions lost some")
             self._set_aside(path)
         if fresh.exists():
             _rename(fresh, path)
@@ -234,7 +250,7 @@ class DataDirectory:
         problem = self._watermark_problem(tables, log_recovery)
         if problem is None:
             return
-        self.losses.append(problem)
+        self._lose(problem)
         self.forget(COMPLETE_NAME)
         content = _WATERMARK.pack(log_recovery.salt, log_recovery.owner, log_recovery.first_segment)
         while not tables.write_watermark(content):

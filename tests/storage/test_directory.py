@@ -213,6 +213,46 @@ def test_damage_met_while_starting_is_repaired_by_recovering_again(path: Path) -
     assert len(list(recovery.rows())) < len(keys)
     recovery.close()
     directory.close()
+    Node(path).stop()
+
+
+@pytest.mark.parametrize("how", ["gone", "unreadable", "spoilt"])
+def test_damage_of_the_tables_is_told_until_a_start_has_gone_on_with_it(path: Path, how: str) -> None:
+    """Looking at them uses up the evidence, and the process may be killed, or refuse to go on, before anything came of it."""
+    match how:
+        case "gone":
+            shutil.rmtree(path / "tables")
+        case "unreadable":
+            (path / "tables" / "CURRENT").unlink()
+        case _:
+            write_atomic(state_path(path, TABLES_DAMAGED_NAME), b"Corruption:\nsomewhere")
+    told = []
+    for _ in range(3):
+        directory = DataDirectory(path)
+        recovery = directory.recover(owner=OWNER)
+        list(recovery.replay())
+        told.append(recovery.damages)
+        recovery.close()
+        directory.close()
+    assert told[0]
+    assert told == [told[0]] * 3
+    node = Node(path)
+    assert node.damages == told[0]
+    assert not node.is_complete
+    node.stop()
+
+
+def test_what_is_set_aside_takes_what_was_missing_from_it_along(path: Path) -> None:
+    shutil.rmtree(path / "tables")
+    directory = DataDirectory(path)
+    directory.recover(owner=OWNER).close()
+    directory.close()
+    directory = DataDirectory(path)
+    directory.set_aside_data()
+    directory.close()
+    node = Node(path)
+    assert node.damages == []
+    node.stop()
 
 
 @pytest.mark.parametrize("renamed", [1, 2])
