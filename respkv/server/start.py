@@ -122,12 +122,16 @@ def _read_back(settings: Settings, directory: DataDirectory, *, ring: Ring, valu
     hints = HintBook(bytes_max=settings.max_hints_size)
     recovery = directory.recover(owner=bytes.fromhex(node_id), options=TablesOptions(block_cache_bytes=settings.table_cache_size))
     restoration = Restoration(store=store, hints=hints, clock=clock, now=now)
+    damage = ""
     try:
         restoration.replay(recovery.replay())
         restoration.warm(recovery.rows(), memory_bytes_max=settings.maxmemory)
-    except DamageError:
+    except DamageError as error:
+        damage = str(error)
+    if damage:
+        # Out here: an error's traceback holds the iterator over the tables, and that would keep them open.
         recovery.close()
-        raise
+        raise DamageError(damage)
     stored_n = effective_replication(value, members=len(ring.members)).stored_n
     preference = preference_lists(ring)
     restored = restoration.owe_tail(me=node_id, primaries=lambda partition: preference[partition][:stored_n])
@@ -168,11 +172,12 @@ def build(start: Start, journal: Journal, directory: DataDirectory, me: Founder)
     ring = _ring(directory, settings, found)
     value = _cluster_value(start, journal, directory)
     set_aside = _set_aside_if_marked(directory, journal, value, node_id)
+    back: _ReadBack | None = None
     try:
         back = _read_back(settings, directory, ring=ring, value=value, now=now)
     except DamageError as error:
         journal.write("warning", f"{error}; rebuilding the tables from what can be read of them")
-        back = _read_back(settings, directory, ring=ring, value=value, now=now)
+    back = back or _read_back(settings, directory, ring=ring, value=value, now=now)
     _tell(journal, back, seconds=time.monotonic() - now)
     damages = back.recovery.damages
     _judge_damage(settings, journal, damages, replicas=effective_quorums(value, members=len(ring.members)).n)

@@ -16,6 +16,7 @@ from respkv.server.cluster import RING_FILE
 from respkv.server.main import EXIT_DAMAGE, EXIT_DISK, EXIT_REFUSED, EXIT_STOPPED
 from respkv.storage.directory import state_path
 from respkv.storage.files import read_checked, write_atomic
+from respkv.storage.log_format import segment_path
 from tests.cluster.harness import HOST, NodeProcess, free_ports, running_cluster, wait_until
 
 pytestmark = pytest.mark.cluster
@@ -197,6 +198,34 @@ def test_damage_that_nobody_can_repair(tmp_path: Path) -> None:
         assert node.wait_ended() == EXIT_STOPPED
         cluster.start()
         assert node.ask("GET", "new") == b"x"
+
+
+def test_damage_of_the_tables_is_refused_until_it_is_accepted(tmp_path: Path) -> None:
+    """It is met while they are read: they are rebuilt, and what was lost stays known, however often the start is refused."""
+    directives = ["--memtable-size", "1mb", "--commit-log-segment-size", "1mb"]
+    with running_cluster(tmp_path, count=1, directives=directives) as cluster:
+        node = cluster[0]
+        tables = node.folder / "tables"
+        with node.connect() as wire:
+            for index in range(1000):
+                assert wire.ask("SET", f"k{index}", os.urandom(2000)) == b"OK"
+        wait_until("the log relies on the tables", lambda: not segment_path(node.folder / "log", 1).exists())
+        cluster.kill_all()
+        path = max(tables.glob("*.sst"), key=lambda path: path.stat().st_size)
+        content = bytearray(path.read_bytes())
+        content[10_000:12_000] = bytes(2000)
+        path.write_bytes(content)
+        for _ in range(2):
+            node.start()
+            assert node.wait_ended() == EXIT_DAMAGE, node.log_tail()
+        assert "accept-data-loss" in node.log()
+        node.start("--accept-data-loss", "yes")
+        wait_until("it serves", lambda: node.ask("SET", "new", "x") == b"OK")
+        assert int(node.info("respkv")["respkv_damages"]) > 0
+        assert 900 <= node.ask("DBSIZE") <= 1000
+        cluster.kill_all()
+        cluster.start()
+        assert node.info("respkv")["respkv_damages"] == "0"
 
 
 def test_a_lock_that_outlives_its_process_is_no_obstacle(tmp_path: Path) -> None:
