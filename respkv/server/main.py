@@ -179,7 +179,7 @@ def _run(start: Start, journal: Journal) -> int:
         try:
             trio.run(_shells, reactor, disk, facts)
         except* StorageError as group:
-            raise group.exceptions[0] if isinstance(group.exceptions[0], StorageError) else StorageError(str(group)) from None
+            raise StorageError(str(_first_of(group))) from None
         finally:
             reactor.close()
             disk.close()
@@ -187,6 +187,13 @@ def _run(start: Start, journal: Journal) -> int:
         return reactor.exit_code or EXIT_STOPPED
     finally:
         directory.close()
+
+
+def _first_of(error: BaseException) -> BaseException:
+    """What a group says is that it is one; the nurseries within each other make a group each."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 async def _shells(reactor: Reactor, disk: Disk, facts: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ from respkv.storage.directory import state_path
 from respkv.storage.files import read_checked, write_atomic
 from respkv.storage.log_format import segment_path
 from tests.cluster.harness import HOST, NodeProcess, free_ports, running_cluster, wait_until
+from tests.cluster.wire import packed
 
 pytestmark = pytest.mark.cluster
 
@@ -226,6 +227,16 @@ def test_damage_of_the_tables_is_refused_until_it_is_accepted(tmp_path: Path) ->
         cluster.kill_all()
         cluster.start()
         assert node.info("respkv")["respkv_damages"] == "0"
+
+
+def test_a_disk_that_fails_while_the_node_serves(tmp_path: Path) -> None:
+    with running_cluster(tmp_path, count=1) as cluster:
+        node = cluster[0]
+        (node.folder / "state").rename(node.folder / "state.away")
+        with node.connect() as wire:
+            wire.send(packed("CONFIG", "SET", "request-timeout", "1500"))
+            assert node.wait_ended() == EXIT_DISK
+        assert f"the disk failed, stopping without a retry: cannot write {node.folder}/state/" in node.log()
 
 
 def test_a_lock_that_outlives_its_process_is_no_obstacle(tmp_path: Path) -> None:
