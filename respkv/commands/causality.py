@@ -1,7 +1,8 @@
 """What a connection has read of keys that keep siblings: its next SET of such a key replaces that, and nothing that came since. Pure.
 
-Rule: what was read is used up by the first SET, ages out, and is bounded: the oldest goes first. A SET without it replaces
-what the coordinating replica holds.
+Rule 1: what was read is used up by the first SET that is answered +OK, and by nothing else: one that was refused, or not answered
+in time, can be repeated, and replaces no more than before.
+Rule 2: it ages out, and is bounded: the oldest goes first. A SET without it replaces what the coordinating replica holds.
 """
 
 from __future__ import annotations
@@ -25,10 +26,22 @@ class CausalContexts:
         while len(self._seen) > keys_max:
             del self._seen[next(iter(self._seen))]
 
-    def take(self, key: bytes, *, now: float, age_max_s: float) -> bytes | None:
-        """What the client has seen of a key, for once; None if it has not read it, or too long ago."""
-        read_at, context = self._seen.pop(key, (0.0, None))
-        return context if context is not None and now - read_at <= age_max_s else None
+    def of(self, key: bytes, *, now: float, age_max_s: float) -> bytes | None:
+        """What the client has seen of a key; None if it has not read it, or too long ago."""
+        found = self._seen.get(key)
+        if found is None:
+            return None
+        read_at, context = found
+        if now - read_at > age_max_s:
+            del self._seen[key]
+            return None
+        return context
+
+    def use_up(self, key: bytes, context: bytes | None) -> None:
+        """A value that replaces what `of` told is written. What was read since stays."""
+        found = self._seen.get(key)
+        if found is not None and found[1] == context:
+            del self._seen[key]
 
     def __len__(self) -> int:
         """Keys that were read and not written since."""

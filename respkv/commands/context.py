@@ -238,11 +238,16 @@ class Request:
         """Whether the command may write a key that keeps siblings itself, and need not ask its primary to."""
         return key in self.held and self.context.coordinator.primary_of(key) == self.context.me
 
-    def take_context(self, key: bytes) -> bytes | None:
-        """What the client has read of a key, used up now; None: nothing, or too long ago."""
+    def seen_of(self, key: bytes) -> bytes | None:
+        """What the client has read of a key; None: nothing, or too long ago."""
         if self.client is None:
             return self.seen
-        return self.client.contexts.take(key, now=self.context.turn.now, age_max_s=self.context.settings.causal_context_ttl)
+        return self.client.contexts.of(key, now=self.context.turn.now, age_max_s=self.context.settings.causal_context_ttl)
+
+    def use_up(self, key: bytes, seen: bytes | None) -> None:
+        """What `seen_of` told is replaced by what the client has written."""
+        if self.client is not None:
+            self.client.contexts.use_up(key, seen)
 
     def note_read(self, key: bytes, record: bytes) -> None:
         """The client sees what a record holds: remember that, of keys that keep siblings."""

@@ -39,7 +39,7 @@ class PassedOn(msgspec.Struct, array_like=True):
     quorum: Quorums | None
     arguments: list[bytes]
     seen: bytes | None = None
-    """What the connection has read of the key, where the command replaces that."""
+    """What the connection has read of the key, where the command is a blind write and replaces that."""
 
 
 _decode_passed = border.reader(PassedOn)
@@ -92,7 +92,7 @@ class Dispatcher:
         if primary == self.context.me:
             request.held = frozenset(keys)
             return self.run(command, request, result, waiter, exclusive=keys)
-        return self.run(command, request, self._pass_on(request, primary, first), waiter)
+        return self.run(command, request, self._pass_on(command, request, primary, first), waiter)
 
     def run(self, command: Command, request: Request, steps: Steps, waiter: Session, *, exclusive: Sequence[bytes] = ()) -> Cell:
         """Run a generator of steps; its reply comes into the cell."""
@@ -116,8 +116,10 @@ class Dispatcher:
             return Where.PRIMARY
         return where
 
-    def _pass_on(self, request: Request, node: NodeId, key: bytes) -> Steps:
-        passed = PassedOn(request.resp, request.quorum, request.args, request.take_context(key))
+    def _pass_on(self, command: Command, request: Request, node: NodeId, key: bytes) -> Steps:
+        # Only a blind write is made of what was seen before: whoever looks first replaces what it finds.
+        seen = request.seen_of(key) if command.where_of(request.args) is Where.HERE else None
+        passed = PassedOn(request.resp, request.quorum, request.args, seen)
         if request.client is not None:
             request.client.last = node
         timeout_s = 2 * self.coordinator.request_timeout_s
@@ -125,6 +127,8 @@ class Dispatcher:
         answer: bytes | None = answers[node]
         if answer is None:
             return b"-TIMEOUT the key's primary did not answer in time; the command may still take effect\r\n"
+        if answer == OK:
+            request.use_up(key, seen)
         return answer
 
     def _on_each_primary(self, request: Request, keys: list[bytes]) -> Steps:

@@ -168,8 +168,8 @@ class DoneTwice(Bugs):
         """Ask twice."""
         pass_on = Dispatcher._pass_on  # noqa: SLF001
 
-        def insist(self: Dispatcher, request: Any, node: str, key: bytes) -> Any:
-            reply = yield from pass_on(self, request, node, key)
-            return (yield from pass_on(self, request, node, key)) if reply.startswith(b"-TIMEOUT") else reply
+        def insist(self: Dispatcher, *passed: Any) -> Any:
+            reply = yield from pass_on(self, *passed)
+            return (yield from pass_on(self, *passed)) if reply.startswith(b"-TIMEOUT") else reply
 
         return [(Dispatcher, "_pass_on", insist)]

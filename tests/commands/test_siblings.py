@@ -8,6 +8,7 @@ from collections import Counter
 
 import pytest
 
+from respkv.server import turns
 from respkv.versions.vectors import take_apart
 from tests.commands.harness import Connection, World, packed, split_replies
 
@@ -28,6 +29,11 @@ def siblings_and_context(client: Connection, key: str) -> tuple[bytes, set[bytes
 @pytest.fixture(params=[3, 5])
 def world(request: pytest.FixtureRequest) -> World:
     return World(request.param, conflict_resolution="siblings", read_quorum="2", write_quorum="2")
+
+
+def primary_index(world: World, key: bytes) -> int:
+    """Which node is the first live primary of a key."""
+    return next(index for index, node in enumerate(world.nodes) if node.coordinator.primary_of(key) == node.me)
 
 
 def values(client: Connection, key: str) -> set[bytes]:
@@ -56,7 +62,7 @@ def test_two_who_have_read_the_same_leave_both_values_and_who_reads_them_replace
     assert values(first, "k") == {b"both"}
 
 
-def test_what_was_read_is_used_up_by_the_first_set(world: World) -> None:
+def test_what_was_read_is_used_up_by_the_first_set_that_is_answered(world: World) -> None:
     reader, other = world.connect(0), world.connect(1)
     reader.ask("SET k old")
     reader.ask("GET k")
@@ -65,6 +71,70 @@ def test_what_was_read_is_used_up_by_the_first_set(world: World) -> None:
     assert values(other, "k") == {b"other", b"first"}
     reader.ask("SET k second")
     assert values(other, "k") == {b"second"}
+
+
+def test_a_set_that_was_refused_can_be_repeated_and_replaces_no_more_than_was_read() -> None:
+    world = World(3, conflict_resolution="siblings", max_siblings="2")
+    clients = [world.connect(index % 3) for index in range(4)]
+    clients[0].ask("SET k old")
+    for client in clients:
+        client.ask("GET k")
+    answers = [client.ask(f"SET k {number}")[:4] for number, client in enumerate(clients)]
+    assert answers == [b"+OK\r", b"+OK\r", b"-TOO", b"-TOO"]
+    assert clients[3].ask("SET k 3").startswith(b"-TOOMANYSIBLINGS")
+    assert values(clients[0], "k") == {b"0", b"1"}
+    # Who reads first may.
+    clients[3].ask("GET k")
+    assert clients[3].ask("SET k 3") == b"+OK\r\n"
+    assert values(clients[0], "k") == {b"3"}
+
+
+@pytest.mark.parametrize("hops", [0, 1])
+@pytest.mark.parametrize("line", ["SET k retried", "MSET k retried {k}2 v"])
+def test_a_set_that_had_no_quorum_can_be_repeated_and_replaces_no_more_than_was_read(line: str, hops: int) -> None:
+    world = World(3, conflict_resolution="siblings", read_quorum="2", write_quorum="2")
+    primary = primary_index(world, b"k")
+    client, other = world.connect((primary + hops) % 3), world.connect((primary + 1) % 3)
+    client.ask("SET k old", "GET k")
+    other.ask("GET k", "SET k unseen")
+    other.ask("CONFIG SET sloppy-quorum no write-quorum all")
+    world.crash((primary + 2) % 3)
+    world.run(1.0)
+    assert client.ask(line).startswith(b"-NOQUORUM")
+    assert other.ask("CONFIG SET write-quorum 2") == b"+OK\r\n"
+    assert client.ask(line) == b"+OK\r\n"
+    assert values(other, "k") == {b"unseen", b"retried"}
+    # Then it is used up.
+    assert client.ask("SET k last") == b"+OK\r\n"
+    assert values(other, "k") == {b"last"}
+
+
+@pytest.mark.parametrize("line", ["SET k retried", "MSET k retried {k}2 v"])
+def test_a_set_whose_link_broke_can_be_repeated_and_replaces_no_more_than_was_read(line: str) -> None:
+    world = World(3, conflict_resolution="siblings", read_quorum="2", write_quorum="2")
+    primary = primary_index(world, b"k")
+    asked = (primary + 1) % 3
+    client, other = world.connect(asked), world.connect((primary + 2) % 3)
+    client.ask("SET k old", "GET k")
+    other.ask("GET k", "SET k unseen")
+    client.post(line)
+    world.arrive(asked, (turns.PEER_CLOSED, world.nodes[primary].me, "reset"), (turns.PEER_OPENED, world.nodes[primary].me))
+    assert client.replies(1).startswith(b"-TIMEOUT")
+    assert client.ask(line) == b"+OK\r\n"
+    assert values(other, "k") == {b"unseen", b"retried"}
+
+
+@pytest.mark.parametrize("hops", [0, 1])
+@pytest.mark.parametrize("line", ["EXPIRE k 1000", "PERSIST k", "GETEX k EX 1000", "SET k mine NX", "SETNX k mine"])
+def test_what_is_no_plain_set_does_not_use_up_what_was_read(line: str, hops: int) -> None:
+    world = World(3, conflict_resolution="siblings")
+    primary = primary_index(world, b"k")
+    client, other = world.connect((primary + hops) % 3), world.connect((primary + 2) % 3)
+    client.ask("SET k old", "GET k")
+    other.ask("GET k", "SET k unseen")
+    client.ask(line)
+    assert client.ask("SET k mine") == b"+OK\r\n"
+    assert values(other, "k") == {b"unseen", b"mine"}
 
 
 def test_what_was_read_ages_out_and_is_bounded() -> None:
