@@ -15,6 +15,7 @@ Pure; together they are the node:
 `expiry`    records whose time has come lose their values, in memory and in the tables; `flush` what FLUSHALL took goes from memory.
 `anti_entropy`  whom this node compares itself with, and when; `exchanges` how, by the `leaves` of its hash trees.
 `reaping`   deletions go once all replicas have them.
+`background`  where such work gives way to clients.
 `copying`   partitions on their way between replicas; `rebuild` what a node does that lacks data: it copies before it counts.
 `downtime`  who has been away for so long that it is rebuilt when it returns.
 `resizing`  this node's part in a change of the replication factor, stage by stage.
