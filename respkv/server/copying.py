@@ -9,7 +9,7 @@ Rule 3: a copy is dropped only when every node that keeps the key has acknowledg
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from respkv.ids import NodeId
     from respkv.server.node import Node
     from respkv.server.rows import Rows
+
+T = TypeVar("T")
 
 PIECE_ROWS = 150
 """About half a millisecond of work on both sides."""
@@ -95,7 +97,7 @@ class Copying:
         self._positions: dict[NodeId, Position] = {}
         self._running: set[NodeId] = set()
         self._done: set[NodeId] = set()
-        """Nodes that were read from end to end."""
+        """Nodes that were read from end to end, and what they told is in the log: not durably, which is the caller's to wait for."""
         self._whole: set[NodeId] = set()
         """Those of them that lacked nothing themselves meanwhile."""
         self._retry_at = 0.0
@@ -170,6 +172,10 @@ class Copying:
                 self._positions[source] = position
             # The sources share one pace.
             yield from rest(node, sum(map(len, piece.pairs)) * len(self._running), since=asked_at)
+        # Of some records the merge waits for the tables.
+        merged: list[bool] = []
+        node.parking.behind_all(lambda: merged.append(True))
+        yield from _wait_for(node, merged)
         self._positions.pop(source, None)
         self._done.add(source)
         if is_whole and not self._lacks_data(source):
@@ -191,6 +197,13 @@ class Copying:
         if pairs:
             self.keys_total += len(pairs) >> 1
             keep(self._node, pairs, lambda: None)
+
+
+def _wait_for(node: Node, found: list[T]) -> Generator[Step, Any, T]:
+    """Wait until something has been found."""
+    while not found:
+        yield Until(lambda: bool(found), node.context.turn.now + RETRY_S)
+    return found[0]
 
 
 def keep(node: Node, pairs: list[bytes], then: Callable[[], None]) -> None:
@@ -268,9 +281,7 @@ class HandingOn:
     def _read(self, partition: int, first_hash: int) -> Generator[Step, Any, tuple[Rows, int | None]]:
         found: list[tuple[Rows, int | None]] = []
         self._node.rows.read(partition, first_hash, PIECE_ROWS, lambda rows, next_hash: found.append((rows, next_hash)))
-        while not found:
-            yield Until(lambda: bool(found), self._node.context.turn.now + RETRY_S)
-        return found[0]
+        return (yield from _wait_for(self._node, found))
 
     def _send(self, partition: int, rows: Rows) -> Generator[Step, Any, bool]:
         """See to it that all who keep the partition have these rows. Returns whether they have."""
@@ -310,9 +321,7 @@ class HandingOn:
             found.append(len(unchanged) == len(rows))
 
         node.parking.when_loaded([key for key, _ in rows], drop)
-        while not found:
-            yield Until(lambda: bool(found), turn.now + RETRY_S)
-        return found[0]
+        return (yield from _wait_for(node, found))
 
 
 # --- the other end

@@ -10,11 +10,13 @@ Rule 2: a marked node starts again, and the start sets aside what the directory 
 so that it is set aside once. When all is copied, the node says so in the cluster's value, and the mark is no more.
 Rule 3: a node that found damage marks itself, as soon as it sees that enough of its co-replicas have all that was acknowledged: what is
 left of its past may be older than deletions that are forgotten everywhere. Where it never sees that, what is left is merged.
-Rule 4: a node that may have been away for too long waits, as if it lacked data, until it has the value of the cluster's majority.
+Rule 4: it says that it is done when what it has copied is on the disk: nobody would ever look whether it is there again.
+Rule 5: a node that may have been away for too long waits, as if it lacked data, until it has the value of the cluster's majority.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from respkv.config.cluster_value import mark_of
@@ -36,6 +38,7 @@ class Rebuild:
 
     __slots__ = (
         "_copying",
+        "_is_finishing",
         "_is_leaving",
         "_look_at",
         "_node",
@@ -53,7 +56,7 @@ class Rebuild:
         self._copying = Copying(node, low=0, high=0)
         self._stored_n = 0
         self._look_at = 0.0
-        self._is_leaving = False
+        self._is_finishing = self._is_leaving = False
         self._others_have_all_since: float | None = None
         self.needed = False
         self.is_damaged = False
@@ -74,6 +77,8 @@ class Rebuild:
         self.is_damaged = is_damaged
         self._others_have_all_since = None
         self._stored_n = 0
+        self._copying.is_over = True
+        self._is_finishing = False
         self._show()
         text = f"rebuilding from the other replicas, and not counting until it is done: {reason}"
         self._node.context.turn.events.append(("warning", text))
@@ -109,8 +114,10 @@ class Rebuild:
                 self._stored_n = table.stored_n
                 self._copying.is_over = True
                 self._copying = Copying(node, low=0, high=table.stored_n)
-            if self._copying.tick() and may_finish:
-                self._finish()
+                self._is_finishing = False
+            if self._copying.tick() and may_finish and not self._is_finishing:
+                self._is_finishing = True
+                node.context.turn.when_durable(partial(self._finish, self._copying))
         if (self.is_held or (mark and not self.needed)) and now >= self._look_at:
             self._look_at = now + JUDGE_S
             if self.is_held:
@@ -123,6 +130,9 @@ class Rebuild:
         """When `tick` is to be called again."""
         mark = mark_of(self._node.cluster.value, self._node.me)
         if self.needed and mark <= self.set_aside:
+            if self._is_finishing:
+                # That all is durable is told in a turn of its own.
+                return None
             # What is copied may still have to wait for the judgement.
             return self._look_at if self._copying.is_done else self._copying.next_due()
         return self._look_at if self.is_held or mark else None
@@ -162,8 +172,10 @@ class Rebuild:
             node.operations.start(node.cluster.mark(node.me), on_done=lambda _: None)
         return True
 
-    def _finish(self) -> None:
-        node, copying = self._node, self._copying
+    def _finish(self, copying: Copying) -> None:
+        node = self._node
+        if copying.is_over or mark_of(node.cluster.value, node.me) > self.set_aside:
+            return
         self.needed = self.is_damaged = False
         self._show()
         node.context.save_file(MARKER_FILE, b"1")

@@ -1,0 +1,60 @@
+"""What a node says that it has copied, it has: whatever happens to it next."""
+
+from __future__ import annotations
+
+import pytest
+
+from respkv.server.rebuild import MARKER_FILE
+from respkv.simulation.process import Process
+from tests.simulation.scene import Scene
+
+KEYS = [f"k{number}" for number in range(600)]
+
+
+def emptied(*, appendfsync: str = "everysec", **scenario: object) -> tuple[Scene, Process]:
+    """Three nodes that have all keys, one of which has lost everything and begins to copy. Whoever is read answers alone."""
+    directives = {"anti-entropy-interval": "0", "write-quorum": "all", "read-quorum": "one", "maxmemory": "100mb"}
+    scene = Scene(nodes=3, directives={**directives, "appendfsync": appendfsync}, **scenario)
+    for start in range(0, len(KEYS), 50):
+        assert scene.ask(0, *(f"SET {key} v" for key in KEYS[start : start + 50])) == [b"OK"] * 50
+    scene.run(3.0)
+    scene.wait_for_rest()
+    process = scene.process(1)
+    process.kill(wiped=True)
+    scene.run(1.0)
+    process.restart()
+    return scene, process
+
+
+def run_until_complete(scene: Scene, process: Process) -> None:
+    end = scene.world.schedule.now + 20.0
+    while MARKER_FILE not in process.disk.files:
+        assert scene.world.schedule.now < end
+        scene.run(0.0002)
+
+
+def answers(scene: Scene) -> list[object]:
+    return [scene.ask(1, f"GET {key}") for key in KEYS[::7]]
+
+
+@pytest.mark.parametrize("appendfsync", ["always", "everysec", "no"])
+def test_a_power_cut_takes_nothing_from_a_node_that_has_just_been_rebuilt(appendfsync: str) -> None:
+    scene, process = emptied(appendfsync=appendfsync)
+    run_until_complete(scene, process)
+    process.kill(power_lost=True)
+    scene.run(1.0)
+    process.restart()
+    scene.run(3.0)
+    assert answers(scene) == [[b"v"]] * len(KEYS[::7])
+
+
+def test_what_is_merged_once_the_tables_have_told_is_waited_for() -> None:
+    scene, process = emptied(read_s=(0.4, 0.4))
+    # As once `maxmemory` has made it let go of something.
+    scene.node(1).store.resident = False
+    run_until_complete(scene, process)
+    process.kill()
+    scene.run(1.0)
+    process.restart()
+    scene.run(3.0)
+    assert answers(scene) == [[b"v"]] * len(KEYS[::7])
