@@ -160,6 +160,7 @@ class Copying:
         position: Position | None = self._positions.get(source, Position(0, 0, self._low, self._high))
         is_whole = True
         while position is not None:
+            yield from self._wait_for_room()
             asked_at = node.context.turn.now
             answers = yield Ask([source], "rows", _encode(position), ANSWER_S, partial(self._read, position))
             piece = answers[source]
@@ -182,6 +183,12 @@ class Copying:
             self._whole.add(source)
         node.context.turn.events.append(("verbose", f"copied all from {source[:8]}"))
         return b""
+
+    def _wait_for_room(self) -> Generator[Step, Any, None]:
+        """Copies are writes: where the disk is nearly full there are none."""
+        replica = self._node.replica
+        while replica.writes_disabled and not self.is_over:
+            yield Until(lambda: self.is_over or not replica.writes_disabled, self._node.context.turn.now + ANSWER_S)
 
     def _read(self, position: Position, answer: bytes) -> Piece:
         """What a source tells from a position on: it goes forward, or copying would never end."""

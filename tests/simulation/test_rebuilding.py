@@ -58,3 +58,22 @@ def test_what_is_merged_once_the_tables_have_told_is_waited_for() -> None:
     process.restart()
     scene.run(3.0)
     assert answers(scene) == [[b"v"]] * len(KEYS[::7])
+
+
+def test_a_node_whose_disk_is_nearly_full_copies_nothing() -> None:
+    scene, process = emptied()
+
+    def run(seconds: float, *, free_bytes: int) -> int:
+        for _ in range(round(seconds / 0.1)):
+            process.press(free_bytes=free_bytes)
+            scene.run(0.1)
+        return len(process.disk.log)
+
+    run(0.1, free_bytes=1000)
+    assert scene.node(1).replica.writes_disabled
+    count = run(1.0, free_bytes=1000)
+    assert run(5.0, free_bytes=1000) - count < 10
+    assert scene.node(1).rebuild.needed
+    run(5.0, free_bytes=1 << 40)
+    assert not scene.node(1).rebuild.needed
+    assert answers(scene) == [[b"v"]] * len(KEYS[::7])
