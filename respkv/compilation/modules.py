@@ -22,6 +22,7 @@ HOT: Final = (
     "respkv.versions.clock",
     "respkv.versions.records",
     "respkv.resp.pipeline",
+    "respkv.resp.writer",
     "respkv.resp.reader",
     "respkv.transport.border",
     "respkv.transport.frames",

@@ -195,13 +195,10 @@ class ReadBatch:
         """Those of its keys that wait until enough replicas have what was found."""
 
 
-def merge_answers(best: list[bytes], records: list[bytes]) -> bool:
-    """Merge one replica's answers into the newest seen. Returns whether any of them differed."""
-    if best == records:
-        return False
+def merge_answers(best: list[bytes], records: list[bytes]) -> None:
+    """Merge one replica's answers into the newest seen."""
     for index, record in enumerate(records):
         best[index] = merge(best[index], record)
-    return True
 
 
 def lacks(newest: bytes, held: bytes) -> bool:

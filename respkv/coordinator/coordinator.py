@@ -23,6 +23,7 @@ from respkv.coordinator.writes import OK, Writes
 from respkv.errors import NoQuorumError
 from respkv.metrics import LatencyHistogram
 from respkv.placement.slots import key_slot
+from respkv.resp.writer import bulk
 from respkv.versions.records import ABSENT, HEADER_BYTES, VALUE, pack_stamp, string_tail, value_of
 
 if TYPE_CHECKING:
@@ -193,9 +194,9 @@ class Coordinator:
                     self.statistics.plain_misses_total += 1
                     return conn.nil
                 if record[16] == VALUE:
-                    return b"$%d\r\n%b\r\n" % (len(record) - HEADER_BYTES, record[HEADER_BYTES:])
+                    return bulk(record[HEADER_BYTES:])
                 value = value_of(record, self.turn.wall_ms)
-                return conn.nil if value is None else b"$%d\r\n%b\r\n" % (len(value), value)
+                return conn.nil if value is None else bulk(value)
         else:
             record = ABSENT
         batch: ReadBatch | None = route.reading

@@ -12,8 +12,10 @@ import msgspec
 from respkv.coordinator.batches import ReadBatch, Waiter, merge_answers
 from respkv.coordinator.quorum import read_timeout, refusal
 from respkv.coordinator.read_repairs import NOBODY
+from respkv.coordinator.replica import check_records
 from respkv.errors import ClientError, PeerProtocolError
 from respkv.placement.slots import key_slot
+from respkv.resp.writer import bulk
 from respkv.transport import frames
 from respkv.versions.records import ABSENT, HEADER_BYTES, VALUE, value_of
 
@@ -116,18 +118,25 @@ class Reads:
         self._coordinator.turn.sections[peer].append(frames.pack_section(kind, batch.sequence, body))
 
     def on_records(self, peer: NodeId, sequence: int, records: list[bytes]) -> None:
-        """A replica's answer to a read: a record for each key, ABSENT where it has none."""
+        """A replica's answer to a read: a record for each key, ABSENT where it has none. Raises PeerProtocolError."""
         batch = self._in_flight.get(sequence)
+        wall_ms = self._coordinator.turn.wall_ms
         if batch is None or peer not in batch.waiting:
+            check_records(records, wall_ms=wall_ms)
             return
         if len(records) != len(batch.keys):
             msg = "answers another number of records than was asked"
             raise PeerProtocolError(msg)
+        differs = batch.best != records
+        if differs:
+            # What equals this node's own needs no further look.
+            check_records(records, wall_ms=wall_ms)
         batch.waiting.discard(peer)
         if batch.open:
             if not batch.answers:
                 batch.best = list(records)
-            elif merge_answers(batch.best, records):
+            elif differs:
+                merge_answers(batch.best, records)
                 batch.differs = True
             batch.answers.append((peer, records))
             batch.need -= 1
@@ -139,7 +148,7 @@ class Reads:
                 self._ask_missing(batch)
                 if not batch.waiting:
                     self._conclude(batch)
-        elif batch.best != records or batch.repair is not None:
+        elif differs or batch.repair is not None:
             self._coordinator.repairs.late(batch, peer, records)
         if not batch.waiting and not batch.open:
             self._in_flight.pop(sequence, None)
@@ -164,7 +173,7 @@ class Reads:
                 conn.receive(cell, record)
                 continue
             if record and record[16] == VALUE:
-                cell[0] = b"$%d\r\n%b\r\n" % (len(record) - HEADER_BYTES, record[HEADER_BYTES:])
+                cell[0] = bulk(record[HEADER_BYTES:])
             else:
                 cell[0] = self._reply(record, conn)
             if conn is not last:
@@ -182,7 +191,7 @@ class Reads:
         if value is None:
             self._coordinator.statistics.plain_misses_total += conn is not NOBODY
             return conn.nil
-        return b"$%d\r\n%b\r\n" % (len(value), value)
+        return bulk(value)
 
     def tell(self, record: bytes, cell: Any, conn: Any) -> None:
         """Answer one reader."""

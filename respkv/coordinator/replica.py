@@ -48,13 +48,11 @@ def decode_pairs(body: bytes, *, wall_ms: int) -> list[bytes]:
     return pairs
 
 
-def decode_records(body: bytes, *, wall_ms: int) -> list[bytes]:
-    """[record, ...] from a peer, ABSENT among them."""
-    records = decode_keys(body)
+def check_records(records: list[bytes], *, wall_ms: int) -> None:
+    """Raise PeerProtocolError unless this is [record, ...], ABSENT among them."""
     if not are_well_formed(list(filter(None, records)), stamp_max=highest_credible(wall_ms)):
         msg = "answers with what are no records"
         raise PeerProtocolError(msg)
-    return records
 
 
 def _without(pairs: list[bytes], late: list[int]) -> tuple[list[int], list[bytes]]:
@@ -210,21 +208,22 @@ class Replica:
         if self.rebuilding:
             self._refuse(peer, sequence, "rebuilding: what is not here may exist")
             return
+        shift = self._store.shift
+        partitions = [(crc_hqx(key, 0) & 16383 if b"{" not in key else key_slot(key)) >> shift for key in keys]
         if not stand_in:
-            holds, shift = self.holds, self._store.shift
-            for key in keys:
-                if not holds[key_slot(key) >> shift]:
+            holds = self.holds
+            for partition in partitions:
+                if not holds[partition]:
                     self._refuse(peer, sequence, "not a replica of this partition")
                     return
         if self._store.resident and not self._parking.keys:
-            self._answer(peer, sequence, keys)
+            self._answer(peer, sequence, partitions, keys)
         else:
-            self._parking.when_loaded(keys, lambda: self._answer(peer, sequence, keys))
+            self._parking.when_loaded(keys, lambda: self._answer(peer, sequence, partitions, keys))
 
-    def _answer(self, peer: NodeId, sequence: int, keys: list[bytes]) -> None:
-        store = self._store
-        shards, shift, floor = store.shards, store.shift, store.floor
-        records = [shards[key_slot(key) >> shift].get(key, ABSENT) for key in keys]
+    def _answer(self, peer: NodeId, sequence: int, partitions: list[int], keys: list[bytes]) -> None:
+        shards, floor = self._store.shards, self._store.floor
+        records = [shards[partition].get(key, ABSENT) for partition, key in zip(partitions, keys, strict=True)]
         if floor:
             records = [record if record >= floor else ABSENT for record in records]
         self._turn.post(peer, frames.RECORDS, sequence, _encode(records))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from respkv.coordinator.replica import Replica, decode_records
+from respkv.coordinator.replica import Replica, decode_keys
 from respkv.errors import PeerProtocolError
 from respkv.transport import border, frames
 from respkv.versions.clock import highest_credible
@@ -112,7 +112,7 @@ class Peers:
             handler(peer, sequence, body)
 
     def _on_records(self, peer: NodeId, sequence: int, body: bytes) -> None:
-        self._coordinator.reads.on_records(peer, sequence, decode_records(body, wall_ms=self._turn.wall_ms))
+        self._coordinator.reads.on_records(peer, sequence, decode_keys(body))
 
     def _on_write_ack(self, peer: NodeId, sequence: int, body: bytes) -> None:
         sequences = _decode_numbers(body)
