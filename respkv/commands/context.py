@@ -115,9 +115,9 @@ class Client(Waiter):
         usual = self.authenticated and self.transaction is None and self.quorum is None and not self.readonly
         self.usual = usual and self.reply_mode == "on" and not self.closing
 
-    def quorum_of(self, context: Context) -> Quorums | None:
-        """The quorum of this client's next request; None: the cluster's."""
-        if self.readonly and context.settings.readonly_consistency == "one":
+    def quorum_of(self, context: Context, *, is_write: bool) -> Quorums | None:
+        """The quorum of this client's next request; None: the cluster's. READONLY is nothing to commands that read and then write."""
+        if self.readonly and not is_write and context.settings.readonly_consistency == "one":
             return (self.quorum or context.coordinator.quorum)._replace(r=1, pr=0)
         return self.quorum
 

@@ -193,7 +193,7 @@ def respkv_quorum(request: Request) -> bytes:
     client, context, words = request.client, request.context, request.args[2:]
     assert client is not None
     if not words:
-        quorum = client.quorum_of(context) or context.coordinator.quorum
+        quorum = client.quorum_of(context, is_write=False) or context.coordinator.quorum
         told = {**quorum._asdict(), "sloppy": _yes(context.coordinator.compensation.sloppy)}
         return encode({**told, "chosen": _yes(client.quorum is not None)}, request.resp)
     if [word.upper() for word in words] == [b"DEFAULT"]:

@@ -79,6 +79,7 @@ def exec_(request: Request) -> bytes | list[Any] | Steps:
     if failed:
         raise TransactionAbortedError
     if watched:
+        request.quorum = client.quorum_of(request.context, is_write=any(command.is_write for command, _ in queued))
         return _execute_unless_changed(request, queued, watched)
     if not queued:
         return EMPTY_ARRAY

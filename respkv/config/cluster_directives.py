@@ -147,7 +147,8 @@ QUORUM = Group(
             choices=("one", "configured"),
             scope=Scope.CLUSTER,
             help="What READONLY does to a connection until READWRITE. `one`: its reads ask one replica (read-quorum one, "
-            "primary-read-quorum 0), as clients of Redis Cluster expect of replicas. `configured`: nothing.",
+            "primary-read-quorum 0), as clients of Redis Cluster expect of replicas; commands that read and then write do not. "
+            "`configured`: nothing.",
         ),
         Directive(
             name="read-repair",

@@ -210,10 +210,12 @@ class Dispatcher:
             raise OverloadedError(OVERLOADED)
         lines = [(command, arguments, command.keys.of(arguments)) for command, arguments in queued]
         writing = [key for command, _, keys in lines if command.is_write for key in keys]
-        reading = [key for command, line, keys in lines if not command.is_write or command.where_of(line) is not Where.HERE for key in keys]
-        quorum = client.quorum_of(self.context)
+        updating = [key for command, line, keys in lines if command.is_write and command.where_of(line) is not Where.HERE for key in keys]
+        reading = [key for command, _, keys in lines if not command.is_write for key in keys]
+        quorum = client.quorum_of(self.context, is_write=True)
         self.coordinator.check_write(writing, quorum)
-        self.coordinator.check_read(reading, quorum)
+        self.coordinator.check_read(updating, quorum)
+        self.coordinator.check_read(reading, client.quorum_of(self.context, is_write=False))
         return self.begin_transaction(client, [arguments for _, arguments in queued])
 
     # --- accounts

@@ -264,7 +264,8 @@ class Session(Client):
     def _carry_out(self, command: Command, arguments: list[bytes], keys: list[bytes]) -> None:
         dispatcher = self._dispatcher
         context = dispatcher.context
-        request = Request(context, arguments, client=self.subject, resp=self.resp, quorum=self.quorum_of(context))
+        quorum = self.quorum_of(context, is_write=command.is_write)
+        request = Request(context, arguments, client=self.subject, resp=self.resp, quorum=quorum)
         result = dispatcher.start(command, request, keys, self)
         if isinstance(result, list):
             self._wait_for(command, result, keys)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from respkv.commands.table import REDIS_VERSION
+from respkv.server import turns
 from tests.commands.harness import Connection, World, packed, split_replies
 
 HELLO_2 = (
@@ -214,6 +215,47 @@ def test_readonly_reads_as_configured_where_that_is_told() -> None:
     client = world.connect(0)
     world.crash(2)
     assert client.ask("READONLY", "GET a").startswith(b"+OK\r\n-NOQUORUM")
+
+
+@pytest.fixture
+def stale_primary() -> Connection:
+    """A connection in whose eyes, and in nobody else's, the first live primary of `k` has missed five increments."""
+    world = World(3, sloppy_quorum="no", hinted_handoff="no", read_repair="off")
+    primary = next(index for index, node in enumerate(world.nodes) if node.coordinator.primary_of(b"k") == node.me)
+    client, name = world.connect((primary + 1) % 3), world.nodes[primary].me
+    others = [index for index in range(3) if index != primary]
+    client.ask("SET k 10")
+    for index in others:
+        world.arrive(index, (turns.PEER_CLOSED, name, "reset"))
+    assert client.ask(*["INCR k"] * 5).endswith(b":15\r\n")
+    for index in others:
+        world.arrive(index, (turns.PEER_OPENED, name))
+    assert world.run_until(lambda: world.nodes[client.index].coordinator.primary_of(b"k") == name)
+    return world.connect(primary)
+
+
+def test_readonly_is_nothing_to_commands_that_read_and_then_write(stale_primary: Connection) -> None:
+    client = stale_primary
+    assert client.ask("READONLY", "GET k", "INCR k", "APPEND k 0") == b"+OK\r\n$2\r\n10\r\n:16\r\n:3\r\n"
+
+
+def test_readonly_is_nothing_to_them_in_a_transaction_either(stale_primary: Connection) -> None:
+    client = stale_primary
+    assert client.ask("READONLY", "MULTI", "GET k", "INCR k", "EXEC").endswith(b"*2\r\n$2\r\n10\r\n:16\r\n")
+
+
+def test_what_a_readonly_connection_watched_is_looked_at_in_full_before_anything_is_written(stale_primary: Connection) -> None:
+    client = stale_primary
+    assert client.ask("READONLY", "WATCH k", "MULTI", "GET k", "EXEC").endswith(b"*1\r\n$2\r\n10\r\n")
+    assert client.ask("WATCH k", "MULTI", "GET k", "SET k 11", "EXEC").endswith(b"*-1\r\n")
+
+
+def test_a_transaction_of_a_readonly_connection_needs_the_quorum_of_what_it_writes_and_one_replica_of_what_it_reads() -> None:
+    world = World(3, sloppy_quorum="no", read_quorum="all", write_quorum="one")
+    client = world.connect()
+    world.crash(2)
+    assert client.ask("READONLY", "MULTI", "GET a", "SET b v", "EXEC").endswith(b"*2\r\n$-1\r\n+OK\r\n")
+    assert split_replies(client.ask("MULTI", "GET a", "INCR b", "EXEC"))[-1].startswith(b"-NOQUORUM read needs 3")
 
 
 # --- the end
