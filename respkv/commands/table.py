@@ -86,7 +86,7 @@ class Command:
     immediate: bool = False
     """Whether MULTI does not queue it."""
     waits: bool = False
-    """Whether it begins only when all earlier commands of its connection are answered: it changes how replies look."""
+    """Whether it begins only when all earlier commands of its connection are answered: it changes how replies look, or what those leave."""
     subcommands: dict[bytes, Command] = field(default_factory=dict)
     statistics: CommandStatistics = field(default_factory=CommandStatistics)
     shown_name: str = field(init=False)

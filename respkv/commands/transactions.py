@@ -137,6 +137,7 @@ def _watched(record: bytes, request: Request) -> Watched:
     since="2.0.0",
     complexity="O(N), when N is the number of queued commands",
     immediate=True,
+    waits=True,
 )
 def discard(request: Request) -> bytes:
     """Discards a transaction."""
@@ -178,7 +179,7 @@ def _watch(request: Request) -> Steps:
     return OK
 
 
-@command("UNWATCH", arity=1, flags=_FLAGS, group="transactions", since="2.2.0", complexity="O(1)")
+@command("UNWATCH", arity=1, flags=_FLAGS, group="transactions", since="2.2.0", complexity="O(1)", waits=True)
 def unwatch(request: Request) -> bytes:
     """Forgets about watched keys of a transaction."""
     request.connection.watched = None

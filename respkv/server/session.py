@@ -205,7 +205,7 @@ class Session(Client):
     def _refuse(self, command: Command | None, error: ClientError) -> None:
         """Answer what is not carried out; a transaction that it was meant for cannot be either."""
         if command is not None and command.name == "EXEC":
-            self.transaction = None
+            self.transaction = self.watched = None
             self.settle()
             error = TransactionAbortedError(f": {error}" if error.code == "ERR" else f": {error.code} {error}")
         self.transaction_failed = self.transaction is not None

@@ -182,14 +182,25 @@ def test_a_place_whose_holder_died_is_free_again() -> None:
 def test_what_ends_a_watch() -> None:
     world = World(3)
     client, other = world.connect(0), world.connect(1)
-    for end in ("UNWATCH", "DISCARD", "EXEC", "RESET"):
+    for end in ("UNWATCH", "DISCARD", "EXEC", "EXEC x", "RESET"):
         client.ask("SET a 1", "WATCH a")
-        if end in {"DISCARD", "EXEC"}:
+        if end.startswith(("DISCARD", "EXEC")):
             client.ask("MULTI", end)
         else:
             client.ask(end)
         other.ask("SET a 2")
         assert client.ask("MULTI", "GET a", "EXEC") == b"+OK\r\n+QUEUED\r\n*1\r\n$1\r\n2\r\n", end
+
+
+@pytest.mark.parametrize("nodes", [1, 3])
+@pytest.mark.parametrize("end", [["UNWATCH"], ["MULTI", "DISCARD"], ["RESET"], ["MULTI", "EXEC"]])
+def test_what_ends_a_watch_ends_it_in_one_packet_too(end: list[str], nodes: int) -> None:
+    world = World(nodes)
+    client, other = world.connect(0), world.connect(0)
+    client.ask("SET a 1")
+    client.ask("WATCH a", *end)
+    other.ask("SET a 2")
+    assert client.ask("MULTI", "GET a", "EXEC") == b"+OK\r\n+QUEUED\r\n*1\r\n$1\r\n2\r\n"
 
 
 def test_a_watched_key_that_expires_has_changed() -> None:
