@@ -121,7 +121,8 @@ class Disk:
         self._epoch = 0
         self._reads_of_epoch = {0: 0}
         self._is_quiet = False
-        self._free_bytes = 0
+        # A stall may be reported before anything else is: it must not say that there is no room.
+        self._free_bytes = disk_space(directory).free_bytes
         self._keys_loaded_total = self._rows_written_total = self._rows_scanned_total = 0
         self._write_stalls_total = self._flushes_total = 0
 

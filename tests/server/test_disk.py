@@ -319,6 +319,21 @@ async def test_a_stall_is_reported_and_passes(tmp_path: Path) -> None:
         assert any(arrival[2] for arrival in run.inbox.of(PRESSURE))
 
 
+class Unwilling(Tables):
+    """Tables that take nothing, as RocksDB does while it has too much to do."""
+
+    def write(self, batch: Sequence[Row]) -> bool:
+        return False
+
+
+async def test_a_stall_in_the_first_moment_does_not_say_that_the_disk_is_full(tmp_path: Path) -> None:
+    async with running(tmp_path, tables=Unwilling(tmp_path / "unwilling")) as run:
+        run.obey(freeze=Freeze([[(1, b"key", b"record")]]))
+        await run.inbox.wait_for(PRESSURE, count=3)
+        assert any(is_stalled for _, _, is_stalled in run.inbox.of(PRESSURE))
+        assert all(free_bytes > 0 for _, free_bytes, _ in run.inbox.of(PRESSURE))
+
+
 # ------------------------------------------------------------------ failures
 
 
