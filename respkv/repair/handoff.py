@@ -138,16 +138,19 @@ class Handoff:
         flow.sent = {}
         size = 0
         for key in keys:
+            if size >= BATCH_BYTES_MAX:
+                break
             record = self._store.get(key)
             if not record:
                 gone.append(key)
-            elif owner in self.set_aside or owner not in self._replicas(self._store.partition(key)):
+                continue
+            size += len(key) + len(record)
+            if owner in self.set_aside or owner not in self._replicas(self._store.partition(key)):
                 moved.append(key)
-            elif size < BATCH_BYTES_MAX:
+            else:
                 pairs += (key, record)
                 flow.sent[key] = record
-                size += len(key) + len(record)
-        flow.keys_max = max(min(2 * len(flow.sent), BATCH_KEYS_MAX), 1)
+        flow.keys_max = max(min(2 * (len(gone) + len(moved) + len(flow.sent)), BATCH_KEYS_MAX), 1)
         if gone:
             self._drop(owner, gone, reason="forgotten")
         if moved and not self._pass_on(owner, moved):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 import pytest
 
@@ -264,6 +266,48 @@ def test_a_row_without_a_record_is_forgotten() -> None:
     assert holder.hints.count() == 0
     assert holder.hints.statistics.dropped["forgotten"] == 2
     assert holder.hints.statistics.delivered_total == 0
+
+
+def ticks_until(holder: Holder, is_over: Callable[[], bool]) -> int:
+    """How many turns that each ask for the next one it takes."""
+    for count in range(1, 1000):
+        due = holder.handoff.next_due()
+        assert due is not None
+        assert due <= holder.turn.now
+        assert holder.tick() == []
+        if is_over():
+            return count
+    raise AssertionError
+
+
+def test_rows_that_nobody_is_sent_go_in_batches_too() -> None:
+    holder = Holder()
+    names = [f"k{number}" for number in range(2000)]
+    holder.hold(B, **dict.fromkeys(names, b"v"))
+    holder.store.raise_floor((7).to_bytes(8), highest=(7).to_bytes(8))
+    assert ticks_until(holder, lambda: not holder.hints.count()) < 10
+    holder = Holder()
+    holder.hold(B, **dict.fromkeys(names, b"v"))
+    holder.handoff.usable = frozenset((B,))
+    holder.replicas = [C]
+    assert ticks_until(holder, lambda: B not in holder.hints.rows) < 10
+    assert len(holder.hints.rows[C]) == 2000
+
+
+def test_what_others_get_ends_at_a_batch_s_bytes_too() -> None:
+    holder = Holder()
+    holder.hold(B, **{f"k{number}": b"x" * 100_000 for number in range(40)})
+    holder.handoff.usable = frozenset((B,))
+    # As after a restart: nobody knows how long the records are.
+    holder.hints.rows[B] = dict.fromkeys(holder.hints.rows[B], 70)
+    holder.replicas = [C]
+    logged = []
+    while B in holder.hints.rows:
+        holder.tick()
+        logged.append(sum(len(body) for _, body in holder.turn.log))
+        holder.turn.log.clear()
+    assert max(logged) < BATCH_BYTES_MAX + 200_000
+    assert len(holder.hints.rows[C]) == 40
 
 
 def evict_all(holder: Holder) -> None:
