@@ -79,9 +79,9 @@ class TooManySiblingsError(ClientError):
 
     code = "TOOMANYSIBLINGS"
 
-    def __init__(self, siblings_max: int) -> None:
-        """Say what to do."""
-        super().__init__(f"the key has {siblings_max} siblings (max-siblings): read it, or RESPKV RESOLVE it; nothing was done")
+    def __init__(self, limit: str) -> None:
+        """Say what to do. `limit`: what the key has as much of as it may."""
+        super().__init__(f"the key has {limit}: read it, or RESPKV RESOLVE it; nothing was done")
 
 
 class ClockSkewError(ClientError):

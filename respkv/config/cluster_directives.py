@@ -389,8 +389,9 @@ MEMBERSHIP = Group(
             default="256mb",
             minimum=1024**2,
             unit="bytes",
-            help="How many bytes may wait for one other node. When they are more, the node counts as away for what does not fit, and "
-            "hints are kept. At least proto-max-bulk-len. Raise it where short pauses of a node should not make hints.",
+            help="How many bytes may wait for one other node. Three quarters of it are for long values: a write that does not fit counts "
+            "as if the node were away, and hints are kept; a read whose answer does not fit is refused with -BUSY. With all of it in use "
+            "the link is closed. At least proto-max-bulk-len. Raise it where short pauses of a node should not make hints.",
         ),
         Directive(
             name="cluster-enabled",

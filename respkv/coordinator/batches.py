@@ -81,6 +81,7 @@ class WriteBatch:
         "route",
         "sent_at",
         "sequence",
+        "size",
         "stamp",
         "stored_w",
         "turn",
@@ -97,6 +98,8 @@ class WriteBatch:
         self.count = 0
         self.stamp = 0
         """How many records were sent, and the stamp of the last; `items` go when all have acknowledged."""
+        self.size = 0
+        """Bytes of those records that may make it too long."""
         self.sent_at = 0.0
         self.items: list[bytes] = []
         """[key, record, key, record, ...]"""
@@ -156,6 +159,7 @@ class ReadBatch:
         "best",
         "cells",
         "conns",
+        "crowded",
         "differs",
         "keys",
         "local",
@@ -190,6 +194,8 @@ class ReadBatch:
         self.asked: set[NodeId] = set()
         self.answers: list[tuple[NodeId, list[bytes]]] = []
         self.differs = False
+        self.crowded = False
+        """Whether a node had no room for its answer."""
         self.open = True
         self.repair: Repair | None = None
         """Those of its keys that wait until enough replicas have what was found."""

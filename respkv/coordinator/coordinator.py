@@ -24,6 +24,7 @@ from respkv.errors import NoQuorumError
 from respkv.metrics import LatencyHistogram
 from respkv.placement.slots import key_slot
 from respkv.resp.writer import bulk
+from respkv.transport.bounds import LONG_BYTES
 from respkv.versions.records import ABSENT, HEADER_BYTES, VALUE, pack_stamp, string_tail, value_of
 
 if TYPE_CHECKING:
@@ -166,6 +167,8 @@ class Coordinator:
         items = batch.items
         items.append(key)
         items.append(record)
+        if len(value) > LONG_BYTES:
+            self.writes.grow(batch, len(record))
         conn.last = batch
         if batch.instant:
             return OK
@@ -255,6 +258,9 @@ class Coordinator:
             batch.best.append(record)
             batch.cells.append(index)
             batch.conns.append(operation)
+            if len(key) > LONG_BYTES:
+                # Few such keys make a long request, and nothing is known yet of the answer.
+                self.reads.close(batch)
         return list(batches.values())
 
     def write(self, operation: Gatherer, pairs: list[tuple[bytes, bytes]], quorum: Quorums | None) -> list[WriteBatch]:
@@ -269,6 +275,7 @@ class Coordinator:
                 self.store.merge(partition, key, record)
             batch.items += (key, record)
             batches[id(batch)] = batch
+            self.writes.grow(batch, len(key) + len(record))
         for batch in batches.values():
             if not batch.instant:
                 batch.operations.append(operation)

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 REST_PATIENCE_S = 0.02
 INTERNAL_ERROR = b"-ERR internal error\r\n"
+_TOO_LONG = OverloadedError("the command is more than may wait for one node (peer-queue-limit); nothing was done").reply()
+_TOO_LONG_RESULT = OverloadedError("done, but the reply is more than may wait for one node (peer-queue-limit)").reply()
 _decode_request = border.reader(tuple[bytes, bytes])
 
 
@@ -316,6 +318,9 @@ class Operations:
                 self.serve(Call(node, name, body, lambda answer, node=node: gathering.answered(node, _read(decode, answer))))  # type: ignore[misc]
                 continue
             sequence = turn.next_sequence()
+            if not turn.fits(node, body):
+                gathering.answered(node, _TOO_LONG)
+                continue
             self._calls[sequence] = (deadline, gathering, node, decode)
             self._calls_due = min(self._calls_due, deadline)
             turn.post(node, frames.REQUEST, sequence, msgspec.msgpack.encode([name.encode(), body]))
@@ -324,7 +329,11 @@ class Operations:
         """Another node makes a call of this one."""
         name, argument = _decode_request(body)
         turn = self.coordinator.turn
-        self.serve(Call(peer, name.decode("ascii", "replace"), argument, lambda answer: turn.post(peer, frames.RESULT, sequence, answer)))
+
+        def reply(answer: bytes) -> None:
+            turn.post(peer, frames.RESULT, sequence, answer if turn.fits(peer, answer) else _TOO_LONG_RESULT)
+
+        self.serve(Call(peer, name.decode("ascii", "replace"), argument, reply))
 
     def on_result(self, peer: NodeId, sequence: int, body: bytes) -> None:
         """The answer to a call. One that no node would give is none, and its link is closed."""

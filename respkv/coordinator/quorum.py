@@ -6,7 +6,7 @@ Rule 2: a refusal (NOQUORUM) is given before any effect; a TIMEOUT may still tak
 
 from __future__ import annotations
 
-from respkv.errors import NoQuorumError, QuorumTimeoutError
+from respkv.errors import NoQuorumError, OverloadedError, QuorumTimeoutError
 
 
 def refusal(kind: str, *, needed: int, up: int, primaries_needed: int, primaries_up: int) -> NoQuorumError:
@@ -20,6 +20,11 @@ def refusal(kind: str, *, needed: int, up: int, primaries_needed: int, primaries
 def read_timeout(*, needed: int, answered: int) -> QuorumTimeoutError:
     """The error for a read that too few answered in time."""
     return QuorumTimeoutError(f"read needed {needed} answers, got {answered} in time")
+
+
+def crowding() -> OverloadedError:
+    """The error for a read whose answers nobody had room to send."""
+    return OverloadedError("what was asked for is more than may wait for one node (peer-queue-limit): ask for less at a time")
 
 
 def repair_timeout(*, needed: int, answered: int) -> QuorumTimeoutError:

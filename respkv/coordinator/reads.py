@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from respkv.coordinator.batches import ReadBatch, Waiter, merge_answers
-from respkv.coordinator.quorum import read_timeout, refusal
+from respkv.coordinator.quorum import crowding, read_timeout, refusal
 from respkv.coordinator.read_repairs import NOBODY
 from respkv.coordinator.replica import check_records
 from respkv.errors import ClientError, PeerProtocolError
@@ -74,6 +74,14 @@ class Reads:
         if quorum is None or quorum == route.quorum:
             return route.reading or self.open(route, None)
         return route.read_batches.get(quorum) or self.open(route, quorum)
+
+    def close(self, batch: ReadBatch) -> None:
+        """Let a batch of this turn take in nothing more."""
+        route = batch.route
+        if route.reading is batch:
+            route.reading = None
+        else:
+            route.read_batches.pop(batch.quorum, None)
 
     def take(self) -> list[ReadBatch]:
         """This turn's batches, closed for further keys."""
@@ -224,7 +232,7 @@ class Reads:
 
     def _conclude(self, batch: ReadBatch) -> None:
         """Nobody is left to answer, or it is too late: tell the truth."""
-        error = read_timeout(needed=batch.quorum.r, answered=len(batch.answers))
+        error = crowding() if batch.crowded else read_timeout(needed=batch.quorum.r, answered=len(batch.answers))
         if batch.need <= 0 and batch.primary_answers >= batch.quorum.pr:
             # Only the word of a primary on what was not found is lacking.
             self._fail_unfound(batch, error)
@@ -284,6 +292,47 @@ class Reads:
         """The link to a peer broke: what it was asked will not be answered."""
         for batch in [batch for batch in self._in_flight.values() if peer in batch.waiting]:
             self._lost(batch, peer)
+
+    def on_too_long(self, peer: NodeId, sequence: int, cuts: list[int]) -> None:
+        """The answer would have been too long: ask for the keys in parts, which begin at these; none: there is no room for it at all.
+
+        Then it may be one reader who asks for so much: the others must not suffer from it, so each is asked for by itself.
+        """
+        batch = self._in_flight.get(sequence)
+        if batch is None or peer not in batch.waiting:
+            return
+        count = len(batch.keys)
+        if cuts and (cuts[0] or sorted(set(cuts)) != cuts or cuts[-1] >= count):
+            msg = "cuts what was asked where nothing is"
+            raise PeerProtocolError(msg)
+        parts = [list(range(start, end)) for start, end in zip(cuts, [*cuts, count][1:], strict=True)]
+        if batch.open and not cuts:
+            readers: dict[tuple[int, int], list[int]] = {}
+            for index, (cell, conn) in enumerate(zip(batch.cells, batch.conns, strict=True)):
+                readers.setdefault((id(conn), -1 if cell.__class__ is int else index), []).append(index)
+            parts = list(readers.values())
+        if batch.open and len(parts) > 1:
+            self._divide(batch, parts)
+        else:
+            batch.crowded = True
+            self._lost(batch, peer)
+
+    def _divide(self, batch: ReadBatch, parts: list[list[int]]) -> None:
+        """Ask once more, for some of the keys at a time. What was answered already is asked again with them."""
+        batch.open = False
+        batch.waiting.clear()
+        self._in_flight.pop(batch.sequence, None)
+        self._coordinator.waiting_count -= len(batch.keys)
+        local = batch.answers[0][1] if batch.local else [ABSENT] * len(batch.keys)
+        for part in parts:
+            share = ReadBatch(batch.route, batch.quorum, local=batch.local)
+            share.need = batch.need + len(batch.answers) - batch.local
+            share.keys = [batch.keys[index] for index in part]
+            share.best = [local[index] for index in part]
+            share.cells = [batch.cells[index] for index in part]
+            share.conns = [batch.conns[index] for index in part]
+            self._opened.append(share)
+        batch.cells, batch.conns, batch.answers = [], [], []
 
     def speculate(self, batch: ReadBatch) -> None:
         """A batch is slow: ask one more node."""

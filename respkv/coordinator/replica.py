@@ -16,6 +16,7 @@ import msgspec
 from respkv.errors import PeerProtocolError
 from respkv.placement.slots import key_slot
 from respkv.transport import border, frames
+from respkv.transport.bounds import LONG_BYTES, SECTION_BYTES_MAX
 from respkv.versions.clock import highest_credible
 from respkv.versions.records import ABSENT, are_well_formed, newest_stamp_of
 
@@ -226,7 +227,18 @@ class Replica:
         records = [shards[partition].get(key, ABSENT) for partition, key in zip(partitions, keys, strict=True)]
         if floor:
             records = [record if record >= floor else ABSENT for record in records]
+        size = sum(map(len, records))
+        if size > LONG_BYTES and not self._may_answer(peer, sequence, records, size):
+            return
         self._turn.post(peer, frames.RECORDS, sequence, _encode(records))
+
+    def _may_answer(self, peer: NodeId, sequence: int, records: list[bytes], size: int) -> bool:
+        """Whether a long answer may be sent as it is. If not, whoever asks hears so: it asks for less at a time."""
+        cuts = frames.cuts(records) if size > SECTION_BYTES_MAX else [0]
+        if len(cuts) == 1 and self._turn.make_room(peer, size):
+            return True
+        self._turn.post(peer, frames.TOO_LONG, sequence, _encode(cuts if len(cuts) > 1 else []))
+        return False
 
     def _refuse(self, peer: NodeId, sequence: int, reason: str) -> None:
         self.records_refused_total += 1

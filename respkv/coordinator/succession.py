@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from respkv.errors import ClientError, NoQuorumError, TooManySiblingsError
 from respkv.ids import new_actor
 from respkv.placement.slots import key_slot
+from respkv.transport.bounds import siblings_bytes_max
 from respkv.versions.clock import CLOCK_AHEAD_MAX_MS
 from respkv.versions.policy import ConflictPolicy
 from respkv.versions.records import newest_stamp_of, reversioned, siblings_count
@@ -32,15 +33,17 @@ CONTEXT_AHEAD_MAX_MS = CLOCK_AHEAD_MAX_MS // 2
 class Succession:
     """Makes the new records of keys that keep siblings."""
 
-    __slots__ = ("_coordinator", "policy", "refused_total", "rng", "siblings_max")
+    __slots__ = ("_coordinator", "bytes_max", "policy", "refused_total", "rng", "siblings_max")
 
     def __init__(self, coordinator: Coordinator) -> None:
         """The last write of every key wins, until told otherwise. Who builds the coordinator gives it dice."""
         self._coordinator = coordinator
         self.policy = ConflictPolicy()
         self.siblings_max = 100
+        self.bytes_max = siblings_bytes_max(64 << 20)
+        """What a record may have in all: a longer one could not be sent to the other replicas."""
         self.refused_total = 0
-        """Writes that were refused because of `max-siblings`."""
+        """Writes that were refused because of `max-siblings`, or because all values together were too long."""
         self.rng = random.Random(coordinator.actor)
 
     def replaced(self, pairs: list[tuple[bytes, bytes]], seen: Mapping[bytes, bytes | None]) -> list[tuple[bytes, bytes]]:
@@ -73,5 +76,8 @@ class Succession:
         count = siblings_count(record)
         if count > self.siblings_max and count > siblings_count(held):
             self.refused_total += 1
-            raise TooManySiblingsError(self.siblings_max)
+            raise TooManySiblingsError(f"{self.siblings_max} siblings (max-siblings)")
+        if len(record) > self.bytes_max and count > 1 and len(record) > len(held):
+            self.refused_total += 1
+            raise TooManySiblingsError(f"siblings of {self.bytes_max >> 20} MB together, which is all that can be sent to a replica")
         return record

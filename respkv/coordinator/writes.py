@@ -13,6 +13,7 @@ from respkv.coordinator.batches import Division, WriteBatch
 from respkv.coordinator.quorum import refusal, write_timeout
 from respkv.errors import ClientError, ClockSkewError, OverloadedError, PeerProtocolError
 from respkv.transport import frames
+from respkv.transport.bounds import LONG_BYTES, SECTION_BYTES_MAX
 from respkv.versions.records import ABSENT, SIBLINGS, newest_stamp_of, restamped, stamp_of
 from respkv.versions.vectors import merge
 
@@ -103,6 +104,15 @@ class Writes:
             return route.writing or self.open(route, None)
         return route.write_batches.get(quorum) or self.open(route, quorum)
 
+    def grow(self, batch: WriteBatch, size: int) -> None:
+        """A batch took in a record. Once it is long it takes in nothing more: what comes next goes into another section."""
+        batch.size += size
+        if batch.size > SECTION_BYTES_MAX:
+            if batch.route.writing is batch:
+                batch.route.writing = None
+            else:
+                batch.route.write_batches.pop(batch.quorum, None)
+
     def take(self) -> list[WriteBatch]:
         """This turn's batches, closed for further records."""
         opened, self._opened = self._opened, []
@@ -127,20 +137,30 @@ class Writes:
         batch.sequence = turn.next_sequence()
         batch.turn = turn.number
         section = frames.pack_section(frames.WRITE, batch.sequence, body)
+        crowded = self._crowded(route, body) if len(body) > LONG_BYTES else ()
         for peer in route.write_peers:
-            turn.sections[peer].append(section)
+            if peer not in crowded:
+                turn.sections[peer].append(section)
         batch.waiting.update(route.write_peers)
         for peer, owners in route.stand_ins:
-            turn.post(peer, frames.STAND_IN, batch.sequence, frames.pack_owners(owners) + body)
+            if peer not in crowded:
+                turn.post(peer, frames.STAND_IN, batch.sequence, frames.pack_owners(owners) + body)
             batch.waiting.add(peer)
         self._in_flight[batch.sequence] = batch
         self._coordinator.waiting_count += len(batch.items) >> 1
         self._coordinator.watch(batch)
+        for peer in crowded:
+            self._lost(batch, peer)
         if self._coordinator.me in batch.waiting:
             if turn.sync_each_turn:
                 turn.when_logged(lambda: self.acknowledge(batch, self._coordinator.me))
             else:
                 self.acknowledge(batch, self._coordinator.me)
+
+    def _crowded(self, route: Route, body: bytes) -> list[NodeId]:
+        """For whom of those who are to take a long batch too much waits already: they count as away for it."""
+        asked = (*route.write_peers, *(peer for peer, _ in route.stand_ins))
+        return [peer for peer in asked if not self._coordinator.turn.fits(peer, body)]
 
     def send_part(self, part: WriteBatch, fallback: NodeId, body: bytes) -> None:
         """Ask one fallback to take a part of a batch."""
@@ -149,9 +169,12 @@ class Writes:
         part.turn = part.parent.batch.turn
         part.sequence = self._coordinator.turn.next_sequence()
         part.waiting.add(fallback)
-        self._coordinator.turn.post(fallback, frames.STAND_IN, part.sequence, body)
         self._in_flight[part.sequence] = self._parts[part.sequence] = part
         self._coordinator.watch(part)
+        if self._coordinator.turn.fits(fallback, body):
+            self._coordinator.turn.post(fallback, frames.STAND_IN, part.sequence, body)
+        else:
+            self._lost(part, fallback)
 
     def on_ack(self, peer: NodeId, sequences: list[int]) -> None:
         """A replica has all of these in its log."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from respkv.transport import frames
+from respkv.transport.bounds import LONG_BYTES
 
 if TYPE_CHECKING:
     from respkv.ids import NodeId
@@ -32,13 +33,15 @@ BATCH_KEYS_FIRST = 32
 BATCH_BYTES_MAX = 256 * 1024
 ANSWER_S = 2.0
 REST_AFTER_FAILURE_S = 1.0
+REST_BEFORE_UNSENDABLE_S = 30.0
+"""Only what is too long for any frame is left: somebody has to resolve it, or to write it anew."""
 _encode = msgspec.msgpack.Encoder().encode
 
 
 class _Flow:
     """What is on its way to one owner."""
 
-    __slots__ = ("keys_max", "next_at", "rate", "sent", "sent_at", "sent_bytes", "sequence", "waiting")
+    __slots__ = ("keys_max", "next_at", "rate", "sent", "sent_at", "sent_bytes", "sequence", "unsendable_count", "waiting")
 
     def __init__(self, rate: float) -> None:
         self.rate = rate
@@ -49,6 +52,8 @@ class _Flow:
         self.sent_bytes = 0
         self.next_at = 0.0
         self.waiting = False
+        self.unsendable_count = 0
+        """Rows that were looked at and passed over since anything was sent."""
 
 
 class Handoff:
@@ -135,6 +140,7 @@ class Handoff:
         pairs: list[bytes] = []
         gone: list[bytes] = []
         moved: list[bytes] = []
+        unsendable: list[bytes] = []
         flow.sent = {}
         size = 0
         for key in keys:
@@ -147,6 +153,8 @@ class Handoff:
             size += len(key) + len(record)
             if owner in self.set_aside or owner not in self._replicas(self._store.partition(key)):
                 moved.append(key)
+            elif len(key) + len(record) + LONG_BYTES > self._turn.frame_bytes_max:
+                unsendable.append(key)
             else:
                 pairs += (key, record)
                 flow.sent[key] = record
@@ -155,10 +163,20 @@ class Handoff:
             self._drop(owner, gone, reason="forgotten")
         if moved and not self._pass_on(owner, moved):
             flow.next_at = self._turn.now + REST_AFTER_FAILURE_S
+        if unsendable:
+            self._hints.postpone(owner, unsendable)
         if not pairs:
             flow.waiting = False
+            flow.unsendable_count += len(unsendable)
+            if unsendable and flow.unsendable_count >= len(self._hints.rows[owner]):
+                flow.unsendable_count = 0
+                flow.next_at = self._turn.now + REST_BEFORE_UNSENDABLE_S
             return
         body = _encode(pairs)
+        if not self._turn.fits(owner, body):
+            self._rest(flow)
+            return
+        flow.unsendable_count = 0
         flow.sequence = self._turn.next_sequence()
         flow.sent_at = self._turn.now
         flow.sent_bytes = len(body)

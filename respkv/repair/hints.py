@@ -119,6 +119,13 @@ class HintBook:
             self._forget_owner(owner)
         return dropped
 
+    def postpone(self, owner: NodeId, keys: Iterable[bytes]) -> None:
+        """Put rows behind all others of their owner."""
+        rows = self.rows.get(owner, {})
+        for key in keys:
+            if key in rows:
+                rows[key] = rows.pop(key)
+
     def forget_all(self) -> None:
         """FLUSHALL: the records of all rows are gone. What log and tables still say of the rows is forgotten where it is met."""
         self.statistics.dropped["forgotten"] += self.count()

@@ -7,6 +7,7 @@ Pure; together they are the node:
 `dispatch`  from a command of the table to its handler, here or on another node, and back to a reply.
 `transaction` the commands of one EXEC.
 `admission` which clients are let in, and how they leave; `policy` small decisions that settings make about clients and peers.
+`framing`   what a turn has for each peer, made into frames.
 `peers`     what arrives from other nodes, section by section; `calls` what they may ask beside reads and writes.
 `holds`     the places in which transactions that watch the same keys wait for each other.
 `cluster`   the ring and the cluster-wide settings, and their way to the other nodes.

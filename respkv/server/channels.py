@@ -12,6 +12,7 @@ import trio
 
 from respkv.errors import PeerProtocolError
 from respkv.server import turns
+from respkv.transport.bounds import LONG_BYTES
 from respkv.transport.handshake import NONCE_BYTES, Listener
 from respkv.transport.packets import PacketReader, cut
 
@@ -286,7 +287,7 @@ class PeerChannel:
 class OutgoingLink:
     """This node's link to a peer: frames go out."""
 
-    __slots__ = ("_bytes_max", "_queue", "_queued_bytes", "_reactor", "closed", "descriptor", "interest", "peer", "socket")
+    __slots__ = ("_bytes_max", "_queue", "_queued_bytes", "_reactor", "_told_bytes", "closed", "descriptor", "interest", "peer", "socket")
 
     def __init__(self, reactor: Reactor, connected: socket.socket, *, peer: NodeId, queue_bytes_max: int) -> None:
         """`queue_bytes_max`: a queue longer than this is an answer, the peer is as good as away."""
@@ -299,6 +300,7 @@ class OutgoingLink:
         self._queue: deque[bytes | memoryview] = deque()
         self._queued_bytes = 0
         self._bytes_max = queue_bytes_max
+        self._told_bytes = 0
 
     @property
     def queued_bytes(self) -> int:
@@ -376,3 +378,7 @@ class OutgoingLink:
             self._reactor.close_link(self, "its queue is full (peer-queue-limit)")
             return
         self._reactor.modify(self, READ | WRITE if queue else READ)
+        told = self._queued_bytes if self._queued_bytes > LONG_BYTES else 0
+        if told != self._told_bytes:
+            self._told_bytes = told
+            self._reactor.arrivals.append((turns.PEER_BACKLOG, self.peer, told))

@@ -32,6 +32,7 @@ from respkv.server.dispatch import Dispatcher
 from respkv.server.downtime import Downtime
 from respkv.server.expiry import Expiry
 from respkv.server.flush import Flush
+from respkv.server.framing import Framing
 from respkv.server.options import membership_options
 from respkv.server.peers import Peers
 from respkv.server.pulse import Pulse
@@ -43,6 +44,7 @@ from respkv.server.topology import Topology
 from respkv.server.transaction import begin_transaction
 from respkv.storage.parking import Parking
 from respkv.transport import frames
+from respkv.transport.bounds import siblings_bytes_max
 from respkv.transport.turn import Turn
 from respkv.versions.policy import ConflictPolicy
 
@@ -60,7 +62,6 @@ if TYPE_CHECKING:
     from respkv.versions.clock import HybridClock
 
 SEALS_PER_TURN_MAX = 64
-FRAME_HELD_S = 0.002
 #: With `maxmemory`, this part of it is written to the tables at a time ...
 MEMTABLES_IN_MEMORY = 8
 #: ... but not less than this.
@@ -182,8 +183,7 @@ class Node:
         self._log_unconfirmed = False
         self._stopping: tuple[int, float] | None = None
         """The exit code of a node that is about to stop, and when it stops at the latest."""
-        self._unanswered: dict[NodeId, float] = {}
-        """Peers of whom nothing was heard since the last frame to them, and when that left."""
+        self.framing = Framing(turn)
         self._scans: dict[int, Any] = {}
         self.coordinator.succession.rng = random.Random(rng.random())
         self.coordinator.on_late = lambda peer: self.membership.late_answer(peer, turn.now)
@@ -227,7 +227,7 @@ class Node:
 
     def turn(self, now: float, wall_ms: int, arrivals: Sequence[turns.Arrival]) -> turns.Departures:
         """Take what arrived, decide, and say what has to happen."""
-        turn, out = self._turn, self._out
+        turn, out, unanswered = self._turn, self._out, self.framing.unanswered
         turn.now, turn.wall_ms = now, wall_ms
         turn.number += 1
         self.clock.advance(wall_ms)
@@ -240,7 +240,7 @@ class Node:
             if kind == turns.CLIENT_DATA:
                 self.admission.receive(out, arrival[1], arrival[2])
             elif kind == turns.PEER_FRAME:
-                self._unanswered.pop(arrival[1], None)
+                unanswered.pop(arrival[1], None)
                 try:
                     self.peers.receive(arrival[1], arrival[2])
                 except PeerProtocolError as error:
@@ -265,7 +265,10 @@ class Node:
             case turns.PEER_OPENED:
                 self.topology.link_opened(arrival[1])
             case turns.PEER_CLOSED:
+                self._turn.backlog.pop(arrival[1], None)
                 self.topology.link_closed(arrival[1], refused=arrival[2] == "refused")
+            case turns.PEER_BACKLOG:
+                self._turn.backlog[arrival[1]] = arrival[2]
             case turns.LOG_DURABLE:
                 self._turn.durable(arrival[1])
             case turns.LOADED:
@@ -328,7 +331,8 @@ class Node:
             dispatcher.broken = [session for session in dispatcher.broken if not self.admission.break_off(out, session)]
         links = self.topology.links
         if turn.sections:
-            self._frame(links)
+            header = frames.pack_header(self.clock.last, self.cluster.ring.epoch, self.cluster.value_mark)
+            self.framing.frame(out, header, links)
         if out.control:
             header = frames.pack_header(self.clock.last, self.cluster.ring.epoch, self.cluster.value_mark)
             out.control = [
@@ -351,33 +355,6 @@ class Node:
         out.wake_at = wake_at if out.wake_at is None else min(out.wake_at, wake_at)
         self._out = turns.Departures()
         return out
-
-    def _frame(self, links: set[NodeId]) -> None:
-        """One frame to each peer.
-
-        While a peer has not answered the last frame, requests wait for its answer, a moment at most, and travel
-        together: under load the frames grow and the turns of all nodes become fewer, without load nothing waits.
-        """
-        turn, out, unanswered = self._turn, self._out, self._unanswered
-        header = frames.pack_header(self.clock.last, self.cluster.ring.epoch, self.cluster.value_mark)
-        held: list[NodeId] = []
-        for peer, sections in turn.sections.items():
-            if peer not in links:
-                continue
-            sent_at = unanswered.get(peer)
-            if sent_at is not None and peer not in turn.urgent and turn.now < sent_at + FRAME_HELD_S:
-                held.append(peer)
-                continue
-            unanswered[peer] = turn.now
-            out.frames.append((peer, header + b"".join(sections)))
-        turn.urgent.clear()
-        if not held:
-            turn.sections.clear()
-            return
-        for peer in list(turn.sections):
-            if peer not in held:
-                del turn.sections[peer]
-        out.wake_at = min(unanswered[peer] for peer in held) + FRAME_HELD_S
 
     def _append_log(self) -> None:
         turn, out = self._turn, self._out
@@ -470,6 +447,8 @@ class Node:
         self.handoff.latency_target_s = settings.handoff_latency_target / 1000
         coordinator.succession.policy = ConflictPolicy(settings.conflict_resolution, prefix_policies(settings.conflict_resolution_prefix))
         coordinator.succession.siblings_max = settings.max_siblings
+        coordinator.succession.bytes_max = siblings_bytes_max(settings.proto_max_bulk_len)
+        self._turn.bound(bulk_bytes_max=settings.proto_max_bulk_len, queue_bytes_max=settings.peer_queue_limit)
         self.membership.set_options(membership_options(settings), self._turn.now)
         self.membership.publish("ring_epoch", self.cluster.ring.epoch)
         self.membership.publish("ring_hash", self.cluster.ring.digest())

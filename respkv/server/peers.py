@@ -74,6 +74,7 @@ class Peers:
             frames.READ: lambda peer, sequence, body: replica.read(peer, sequence, body, stand_in=False),
             frames.READ_STAND_IN: lambda peer, sequence, body: replica.read(peer, sequence, body, stand_in=True),
             frames.RECORDS: self._on_records,
+            frames.TOO_LONG: self._on_too_long,
             frames.REQUEST: operations.on_request,
             frames.RESULT: operations.on_result,
             frames.GOSSIP: self._on_gossip,
@@ -113,6 +114,9 @@ class Peers:
 
     def _on_records(self, peer: NodeId, sequence: int, body: bytes) -> None:
         self._coordinator.reads.on_records(peer, sequence, decode_keys(body))
+
+    def _on_too_long(self, peer: NodeId, sequence: int, body: bytes) -> None:
+        self._coordinator.reads.on_too_long(peer, sequence, _decode_numbers(body))
 
     def _on_write_ack(self, peer: NodeId, sequence: int, body: bytes) -> None:
         sequences = _decode_numbers(body)

@@ -21,6 +21,7 @@ import trio
 
 from respkv.server import turns
 from respkv.server.channels import ClientChannel, ListenerChannel, OutgoingLink, PeerChannel, WakeChannel
+from respkv.transport import bounds
 
 if TYPE_CHECKING:
     from respkv.config.settings import Settings
@@ -132,8 +133,12 @@ class Reactor:
         return any(member.node == peer for member in self.node.cluster.ring.members)
 
     def frame_bytes_max(self) -> int:
-        """The longest frame that a peer may send: a turn's worth of the biggest values."""
-        return 4 * self.settings.proto_max_bulk_len + (64 << 20)
+        """The longest frame that a peer may send."""
+        return bounds.frame_bytes_max(self.settings.proto_max_bulk_len)
+
+    def link_bytes_max(self) -> int:
+        """How much may wait for a peer at the most."""
+        return bounds.link_bytes_max(self.settings.peer_queue_limit, self.settings.proto_max_bulk_len)
 
     def adopt_incoming(self, channel: PeerChannel, peer: NodeId) -> None:
         """A peer has proved itself. A newer link of the same peer replaces the older one."""

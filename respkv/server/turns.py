@@ -23,6 +23,7 @@ SAVED = 11  # (kind, name): a small file is durable
 SIGNALLED = 12  # (kind, name): "TERM", "INT", ...
 PRESSURE = 13  # (kind, free_disk_bytes, write_stalled)
 CLIENT_ENDED = 14  # (kind, connection_id): it sends nothing more, and may still read
+PEER_BACKLOG = 15  # (kind, node_id, bytes): so many wait for this peer; 0: next to none
 
 Arrival = tuple[Any, ...]
 

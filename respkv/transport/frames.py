@@ -13,6 +13,7 @@ import struct
 from collections.abc import Iterator
 
 from respkv.errors import PeerProtocolError
+from respkv.transport.bounds import SECTION_BYTES_MAX
 
 WRITE = 1  # [key, record, key, record, ...]
 WRITE_ACK = 2  # [sequence, ...]: all of it is in the log
@@ -26,6 +27,7 @@ GOSSIP = 9
 REPAIR = 10  # as WRITE: merged whatever its stamps, answered by WRITE_ACK
 REFUSED = 11  # [reason, ...]: a request that was not carried out
 READ_STAND_IN = 14  # as READ, of one who may stand in
+TOO_LONG = 15  # [index, ...]: a READ to ask again in parts, which begin at these keys; []: there is no room for the answer
 CLUSTER_VALUE = 12
 RING = 13
 
@@ -45,6 +47,28 @@ def pack_header(clock: int, epoch: int, value_stamp: int) -> bytes:
 def pack_section(kind: int, sequence: int, body: bytes) -> bytes:
     """One section."""
     return _SECTION.pack(kind, len(body), sequence) + body
+
+
+def joined(packed: list[bytes]) -> Iterator[bytes]:
+    """Packed sections, as many together as make a frame of a good length."""
+    start = size = 0
+    for end, section in enumerate(packed):
+        if size and size + len(section) > SECTION_BYTES_MAX:
+            yield b"".join(packed[start:end])
+            start, size = end, 0
+        size += len(section)
+    yield b"".join(packed[start:])
+
+
+def cuts(records: list[bytes]) -> list[int]:
+    """Where to cut a list of records that is too long for one section: the first index of each part."""
+    found, size = [0], 0
+    for index, record in enumerate(records):
+        if size and size + len(record) > SECTION_BYTES_MAX:
+            found.append(index)
+            size = 0
+        size += len(record)
+    return found
 
 
 def unpack_header(frame: bytes) -> tuple[int, int, int]:

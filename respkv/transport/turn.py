@@ -6,6 +6,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from respkv.transport import bounds
 from respkv.transport.frames import pack_section
 
 if TYPE_CHECKING:
@@ -18,12 +19,16 @@ class Turn:
     """The present turn. One object, reused."""
 
     __slots__ = (
+        "backlog",
         "events",
+        "frame_bytes_max",
         "held",
         "late_s",
         "log",
+        "long_bytes_max",
         "now",
         "number",
+        "queued",
         "sections",
         "sequence",
         "sync_each_turn",
@@ -42,6 +47,12 @@ class Turn:
         self.log: list[tuple[int, bytes]] = []
         self.sections: defaultdict[NodeId, list[bytes]] = defaultdict(list)
         """For each peer the packed sections of this turn's frame, in order."""
+        self.backlog: dict[NodeId, int] = {}
+        """Bytes that links had not sent yet when they told of it last, where it is much."""
+        self.queued: dict[NodeId, int] = {}
+        """Bytes of the long ones among `sections`."""
+        self.frame_bytes_max = self.long_bytes_max = 0
+        self.bound(bulk_bytes_max=64 << 20, queue_bytes_max=256 << 20)
         self.urgent: set[NodeId] = set()
         """Peers whose frame must not wait for the answer to the last one: somebody there waits for what is in it."""
         self.events: list[tuple[str, str]] = []
@@ -63,6 +74,24 @@ class Turn:
         """Add a section to this turn's frame for a peer. It does not wait for the answer to an earlier frame."""
         self.urgent.add(peer)
         self.sections[peer].append(pack_section(kind, sequence, body))
+
+    def bound(self, *, bulk_bytes_max: int, queue_bytes_max: int) -> None:
+        """Follow the settings."""
+        self.frame_bytes_max = bounds.frame_bytes_max(bulk_bytes_max)
+        self.long_bytes_max = bounds.long_bytes_max(queue_bytes_max, bulk_bytes_max)
+
+    def make_room(self, peer: NodeId, size: int) -> bool:
+        """Whether so many bytes, which are many, may be posted to a peer now (`peer-queue-limit`). They count as posted then."""
+        queued = self.queued.get(peer, 0)
+        if self.backlog.get(peer, 0) + queued + size > self.long_bytes_max:
+            return False
+        self.queued[peer] = queued + size
+        return True
+
+    def fits(self, peer: NodeId, body: bytes) -> bool:
+        """The same for a section that cannot be cut up."""
+        size = len(body)
+        return size <= bounds.LONG_BYTES or (size < self.frame_bytes_max - bounds.LONG_BYTES and self.make_room(peer, size))
 
     def when_logged(self, action: Callable[[], None]) -> None:
         """Run an action once what this turn appends is in the log at the level of `appendfsync`."""

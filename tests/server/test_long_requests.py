@@ -1,0 +1,106 @@
+"""What is too long for a link harms nobody but who asked for it, and mostly not even them."""
+
+from __future__ import annotations
+
+from respkv.repair.handoff import REST_BEFORE_UNSENDABLE_S
+from respkv.server import turns
+from respkv.transport.bounds import SECTION_BYTES_MAX
+from respkv.versions.records import pack_stamp, string
+from tests.commands.harness import World, packed
+
+MB = 1_000_000
+VALUE = b"x" * MB
+PEER_FRAME_BYTES_MAX = (4 << 20) + (64 << 20)
+
+
+class Links(World):
+    """Nodes whose links refuse what real ones refuse."""
+
+    longest = 0
+
+    def _send(self, source: int, target: int, frame: bytes) -> None:
+        self.longest = max(self.longest, len(frame))
+        assert len(frame) <= PEER_FRAME_BYTES_MAX, f"the link from {source} to {target} breaks"
+        super()._send(source, target, frame)
+
+
+def hold(world: World, count: int) -> None:
+    """All nodes have `{t}0`, `{t}1`, ... of 1 MB."""
+    for node in world.nodes:
+        node.store.merge_pairs([word for number in range(count) for word in (b"{t}%d" % number, string(VALUE, stamp=1, actor=b"a" * 8))])
+
+
+def mget(count: int) -> list[bytes]:
+    return [b"MGET", *(b"{t}%d" % number for number in range(count))]
+
+
+def test_an_mget_of_more_than_a_frame_is_answered_in_parts() -> None:
+    world = Links(3, proto_max_bulk_len="1mb")
+    hold(world, 80)
+    assert [len(world.connect(index).ask(mget(80))) for index in range(3)] == [5 + 80 * (MB + 12)] * 3
+    assert world.longest <= SECTION_BYTES_MAX + 2 * MB
+
+
+def test_who_asks_for_more_than_may_wait_for_a_node_hears_so_and_others_of_its_turn_are_answered() -> None:
+    world = Links(3, proto_max_bulk_len="1mb", peer_queue_limit="48mb", request_timeout="300")
+    hold(world, 80)
+    greedy, modest, cautious = world.connect(0), world.connect(0), world.connect(0)
+    modest.ask("SET {t}small v")
+    for source, target in ((1, 0), (2, 0)):
+        world.arrive(source, (turns.PEER_BACKLOG, world.nodes[target].me, 30 << 20))
+    commands = ((greedy, packed(mget(80))), (modest, packed("GET {t}small")), (cautious, packed(mget(2))))
+    world.arrive(0, *((turns.CLIENT_DATA, client.client_id, command) for client, command in commands))
+    assert greedy.replies(1).startswith(b"-BUSY what was asked for is more than may wait for one node (peer-queue-limit)")
+    assert modest.replies(1) == b"$1\r\nv\r\n"
+    assert len(cautious.replies(1)) > 2 * MB
+
+
+def test_an_mset_of_more_than_a_frame_goes_out_in_parts() -> None:
+    world = Links(3, proto_max_bulk_len="1mb", client_query_buffer_limit="256mb")
+    client = world.connect()
+    words = [b"MSET", *(word for number in range(90) for word in (b"{t}%d" % number, VALUE))]
+    assert client.ask(words) == b"+OK\r\n"
+    world.run(1.0)
+    assert [len(node.store.get(b"{t}89")) > MB for node in world.nodes] == [True] * 3
+    assert world.longest <= SECTION_BYTES_MAX + 2 * MB
+
+
+def test_a_write_for_which_there_is_no_room_becomes_a_hint_and_the_link_lives() -> None:
+    world = Links(3, proto_max_bulk_len="1mb", peer_queue_limit="48mb")
+    client = world.connect()
+    peer = world.nodes[1].me
+    world.arrive(0, (turns.PEER_BACKLOG, peer, 47 << 20))
+    assert client.ask([b"SET", b"k", VALUE]) == b"+OK\r\n"
+    assert list(world.nodes[0].hints.rows) == [peer]
+    world.arrive(0, (turns.PEER_BACKLOG, peer, 0))
+    world.run(2.0)
+    assert not world.nodes[0].hints.rows
+    assert len(world.nodes[1].store.get(b"k")) > MB
+
+
+def test_siblings_that_together_could_not_be_sent_are_refused_until_they_are_resolved() -> None:
+    world = Links(3, proto_max_bulk_len="1mb", conflict_resolution="siblings", read_quorum="2", write_quorum="2", max_siblings="1000")
+    clients = [world.connect(index % 2) for index in range(20)]
+    for client in clients:
+        client.ask("GET k")
+    replies = [client.ask([b"SET", b"k", VALUE]) for client in clients]
+    assert replies[0] == b"+OK\r\n"
+    assert replies[-1].startswith(b"-TOOMANYSIBLINGS the key has siblings of 17 MB together")
+    reader = world.connect(2)
+    reader.ask("GET k")
+    assert reader.ask([b"SET", b"k", VALUE]) == b"+OK\r\n"
+
+
+def test_a_hint_that_no_frame_holds_is_tried_seldom_and_keeps_no_other_waiting() -> None:
+    world = Links(3, proto_max_bulk_len="1mb")
+    node, owner = world.nodes[0], world.nodes[1]
+    long = pack_stamp(1 << 40) + b"a" * 8 + b"\x01s" + b"x" * PEER_FRAME_BYTES_MAX
+    short = string(b"v", stamp=1 << 40, actor=b"a" * 8)
+    for key, record in ((b"long", long), (b"longer", long), (b"short", short)):
+        node.store.merge_pairs([key, record])
+        node.hints.add(owner.me, [key, record], world.now)
+    world.arrive(0)
+    world.run(3.0)
+    assert owner.store.get(b"short") == short
+    assert sorted(node.hints.rows[owner.me]) == [b"long", b"longer"]
+    assert (node.handoff.next_due() or 0.0) > world.now + REST_BEFORE_UNSENDABLE_S - 5.0
