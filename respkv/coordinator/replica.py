@@ -90,9 +90,9 @@ class Replica:
         self._acks: defaultdict[NodeId, list[int]] = defaultdict(list)
         self.holds: list[bool] = []
         self.others: frozenset[NodeId] = frozenset()
+        """The members of the ring beside this node: for whom it may stand in."""
         self.distrusted: frozenset[NodeId] = frozenset()
         """Nodes whose own copies must not be merged: they were away for too long, and may not know it yet."""
-        """The members of the ring beside this node: for whom it may stand in."""
         self.rebuilding = False
         """Whether this node lacks data that it may have acknowledged. Others may not have heard of it yet."""
         self.records_refused_total = 0

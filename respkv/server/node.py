@@ -369,8 +369,7 @@ class Node:
     def _after_log(self) -> None:
         turn, out, settings, store = self._turn, self._out, self.settings, self.store
         now = turn.now
-        if turn.sync_wanted:
-            turn.sync_wanted = False
+        if turn.is_awaited():
             out.sync = turn.number
         if self._unsynced and now >= self._next_sync and settings.appendfsync == "everysec":
             out.sync = turn.number

@@ -32,7 +32,6 @@ class Turn:
         "sections",
         "sequence",
         "sync_each_turn",
-        "sync_wanted",
         "urgent",
         "wall_ms",
     )
@@ -60,8 +59,6 @@ class Turn:
         self.sequence = 0
         self.sync_each_turn = False
         """`appendfsync always`: nothing of a turn counts before its log is durable."""
-        self.sync_wanted = False
-        """Somebody waits for this turn's log to be durable, whatever `appendfsync` says."""
         self.held: deque[tuple[int, Callable[[], None]]] = deque()
         """(turn number, action): what waits for the log of that turn to be durable."""
 
@@ -102,8 +99,11 @@ class Turn:
 
     def when_durable(self, action: Callable[[], None]) -> None:
         """Run an action once all that has been appended to the log so far is on the disk."""
-        self.sync_wanted = True
         self.held.append((self.number, action))
+
+    def is_awaited(self) -> bool:
+        """Whether somebody waits for the log to be durable up to this turn, even if the turn itself appends nothing."""
+        return bool(self.held) and self.held[-1][0] == self.number
 
     def durable(self, number: int) -> None:
         """The log of all turns up to `number` is durable."""
