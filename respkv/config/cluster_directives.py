@@ -381,7 +381,8 @@ MEMBERSHIP = Group(
             unit="milliseconds",
             help="A node whose clock is further than this from the median of its peers' refuses to coordinate writes, with -CLOCKSKEW: "
             "its writes would win over, or lose to, writes of other times. Lower it where clocks are kept by NTP; raise it to "
-            "write on with worse clocks.",
+            "write on with worse clocks. A clock that jumps by more (and by more than a second) is not believed before it has stood for "
+            "10 seconds, or the peers agree with it.",
         ),
         Directive(
             name="peer-queue-limit",

@@ -52,13 +52,13 @@ class PeerClocks:
         """The peer began anew, maybe with another clock."""
         self._samples.pop(node, None)
 
-    def skew_ms(self, nodes: Iterable[NodeId], *, wall_ms: int, now: float) -> int | None:
-        """This node's clock minus the median of these peers'; None if fewer than two were heard of late."""
+    def skew_ms(self, nodes: Iterable[NodeId], *, wall_ms: int, now: float, peers_min: int = PEERS_MIN) -> int | None:
+        """This node's clock minus the median of these peers'; None if fewer were heard of late."""
         offsets: list[float] = []
         for node in nodes:
             recent = [offset for at, offset in self._samples.get(node, ()) if now - at <= SAMPLE_AGE_MAX_S]
             if recent:
                 offsets.append(max(recent))
-        if len(offsets) < PEERS_MIN:
+        if len(offsets) < peers_min:
             return None
         return round(wall_ms - now * 1000.0 - statistics.median(offsets))

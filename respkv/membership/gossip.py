@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from respkv.membership.clocks import PeerClocks
+from respkv.membership.clocks import PEERS_MIN, PeerClocks
 from respkv.membership.liveness import Change, Liveness, Peer
 from respkv.membership.members import (
     APPLICATION_KEY_LEN_MAX,
@@ -327,9 +327,9 @@ class Membership:
                     )
         return conflicts
 
-    def clock_skew_ms(self, wall_ms: int, now: float) -> int | None:
-        """This node's wall clock minus the median of its peers'; None if fewer than two were heard of late."""
-        return self._clocks.skew_ms((peer.member.node for peer in self._liveness), wall_ms=wall_ms, now=now)
+    def clock_skew_ms(self, wall_ms: int, now: float, *, peers_min: int = PEERS_MIN) -> int | None:
+        """This node's wall clock minus the median of its peers'; None if fewer were heard of late."""
+        return self._clocks.skew_ms((peer.member.node for peer in self._liveness), wall_ms=wall_ms, now=now, peers_min=peers_min)
 
     def statistics(self) -> MembershipStatistics:
         """Counters for INFO and metrics."""

@@ -228,9 +228,9 @@ class Node:
     def turn(self, now: float, wall_ms: int, arrivals: Sequence[turns.Arrival]) -> turns.Departures:
         """Take what arrived, decide, and say what has to happen."""
         turn, out, unanswered = self._turn, self._out, self.framing.unanswered
-        turn.now, turn.wall_ms = now, wall_ms
+        turn.now, turn.wall_ms = now, self.topology.wall.read(now, wall_ms)
         turn.number += 1
-        self.clock.advance(wall_ms)
+        self.clock.advance(turn.wall_ms)
         self.dispatcher.overloaded = self.coordinator.waiting_count > self.settings.coordinator_in_flight_max
         if self.dispatcher.later:
             self.dispatcher.resumable += self.dispatcher.later

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from respkv.commands.published import hints_outstanding
 from respkv.config.cluster_value import effective_replication, effective_sloppy, mark_of, marked_nodes
 from respkv.coordinator.routes import RouteTable, View
+from respkv.versions.clock import BELIEVED_AFTER_S, CLOCK_AHEAD_MAX_MS, STEP_MS_MAX_MIN, WallClock, milliseconds
 
 if TYPE_CHECKING:
     from respkv.config.replication import Replication
@@ -49,6 +50,7 @@ class Topology:
     ) -> None:
         """No link is open yet."""
         self._turn = turn
+        self.wall = WallClock(turn.now, turn.wall_ms)
         self._settings = settings
         self._membership = membership
         self._cluster = cluster
@@ -71,6 +73,8 @@ class Topology:
         self._drawn_at = turn.now
         self._away_since: dict[NodeId, float] = {}
         self._drawn: tuple[View, Replication, Ring, bool] | None = None
+        self._is_wall_doubted = self._is_far_ahead = False
+        """What of this node's clocks the log tells already."""
         self._transition_mark = 0
         self._transition_since = 0.0
 
@@ -112,7 +116,8 @@ class Topology:
             self.redraw()
 
     def watch_clock(self) -> None:
-        """See whether this node's clock is too far from its peers' to stamp writes."""
+        """See whether this node's clock is too far from its peers' to stamp writes, or even for them to listen."""
+        self._watch_wall()
         skew = self._membership.clock_skew_ms(self._turn.wall_ms, self._turn.now)
         limit = self._settings.max_clock_skew
         was = self._coordinator.skew_ms
@@ -120,6 +125,28 @@ class Topology:
         if (was is None) != (self._coordinator.skew_ms is None):
             text = "no longer" if was is not None else "now"
             self._turn.events.append(("warning", f"this node's clock is {text} too far from its peers' (by {skew} ms)"))
+
+        stamps_ms = milliseconds(self._coordinator.clock.last)
+        ahead_ms = self._membership.clock_skew_ms(stamps_ms, self._turn.now, peers_min=1)
+        was_far_ahead = self._is_far_ahead
+        self._is_far_ahead = ahead_ms is not None and ahead_ms > CLOCK_AHEAD_MAX_MS
+        if self._is_far_ahead and not was_far_ahead:
+            text = f"this node's stamps are {ahead_ms} ms ahead of its peers' clocks: they refuse all that it sends"
+            self._turn.events.append(("warning", f"{text}. Set its clock right and start it again."))
+
+    def _watch_wall(self) -> None:
+        """A wall clock that has jumped: the peers know whether it is right now or was before."""
+        limit = self._settings.max_clock_skew
+        self.wall.step_ms_max = max(limit, STEP_MS_MAX_MIN)
+        step_ms = self.wall.doubted_step_ms
+        if step_ms is not None and not self._is_wall_doubted:
+            text = f"this node's wall clock has jumped by {step_ms} ms: it is not believed before it has stood for {BELIEVED_AFTER_S:.0f} s"
+            self._turn.events.append(("warning", f"{text}, or the peers agree"))
+        self._is_wall_doubted = step_ms is not None
+        if step_ms is not None:
+            skew = self._membership.clock_skew_ms(self._turn.wall_ms + step_ms, self._turn.now)
+            if skew is not None and abs(skew) <= limit:
+                self.wall.believe()
 
     def _look_for_conflicts(self) -> None:
         conflicts = self._membership.ring_conflicts()

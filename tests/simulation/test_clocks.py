@@ -1,0 +1,62 @@
+"""Wall clocks that jump: for a moment, for good, and by more than any other node believes."""
+
+from __future__ import annotations
+
+import pytest
+
+from respkv.versions.clock import BELIEVED_AFTER_S, milliseconds
+from tests.simulation.scene import Scene
+
+HOUR_MS = 3_600_000.0
+
+
+def ahead_ms(scene: Scene, index: int) -> float:
+    """How far a node's stamps are ahead of the time."""
+    process = scene.process(index)
+    return milliseconds(scene.node(index).clock.last) - process.clock.read(scene.world.schedule.now)
+
+
+@pytest.mark.parametrize("hours", [-25.0, 23.9, 25.0])
+def test_one_bad_reading_moves_no_stamps_expires_nothing_and_cuts_nobody_off(hours: float) -> None:
+    # By more than a day every peer refused every frame of the node until it was started again; by less, all clocks followed it.
+    scene = Scene()
+    assert scene.ask(0, "SET a 1 EX 1000") == [b"OK"]
+    scene.skew(1, hours * HOUR_MS)
+    scene.run(0.05)
+    assert scene.ask(1, "SET b 1") == [b"OK"]
+    scene.skew(1, -hours * HOUR_MS)
+    scene.run(5.0)
+    assert [scene.ask(index, "GET a", "SET b 2") for index in range(3)] == [[b"1", b"OK"]] * 3
+    assert max(abs(ahead_ms(scene, index)) for index in range(3)) < 1000
+    assert scene.world.problems == []
+
+
+def test_a_jump_that_lasts_is_believed_after_a_while() -> None:
+    scene = Scene(directives={"max-clock-skew": "2000000"})
+    scene.skew(1, HOUR_MS)
+    scene.run(BELIEVED_AFTER_S - 1.0)
+    assert ahead_ms(scene, 1) < -HOUR_MS / 2
+    scene.run(2.0)
+    assert abs(ahead_ms(scene, 1)) < 1000
+
+
+def test_a_jump_to_the_time_of_the_others_is_believed_at_once() -> None:
+    scene = Scene()
+    scene.skew(1, -HOUR_MS)
+    scene.run(BELIEVED_AFTER_S + 5.0)
+    (reply,) = scene.ask(1, "SET a 1")
+    assert str(reply).startswith("CLOCKSKEW")
+    scene.skew(1, HOUR_MS)
+    scene.run(1.0)
+    assert scene.ask(1, "SET a 1") == [b"OK"]
+
+
+def test_a_node_whose_stamps_nobody_believes_says_so() -> None:
+    scene = Scene()
+    scene.process(1).kill()
+    scene.skew(1, 25 * HOUR_MS)
+    scene.process(1).restart()
+    scene.run(5.0)
+    told = [text for _, text in scene.world.trace.lines if "they refuse all that it sends" in text]
+    assert len(told) == 1
+    assert told[0].startswith("n1 warning")
