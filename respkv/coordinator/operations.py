@@ -355,7 +355,7 @@ class Operations:
             gathering.answered(node, None)
 
     def wait_until(self, gathering: _Gathering, condition: Callable[[], bool], deadline: float) -> None:
-        """Look at a condition at the end of each turn."""
+        """Look at a condition in each turn. What makes it true later in the turn brings on the next one: see `next_due`."""
         self._conditions.append((gathering, condition, deadline))
 
     def rest(self, gathering: _Gathering, until: float) -> None:
@@ -399,7 +399,8 @@ class Operations:
         """When `expire` is to be called again."""
         if not self._calls:
             self._calls_due = math.inf
-        due = min((deadline for _, _, deadline in self._conditions), default=math.inf)
+        now = self.coordinator.turn.now
+        due = min((now if condition() else deadline for _, condition, deadline in self._conditions), default=math.inf)
         due = min(due, min((until for _, until in self._resting), default=math.inf))
         due = min(due, self._calls_due, self._queued[0][0] if self._queued else math.inf)
         return None if due == math.inf else due

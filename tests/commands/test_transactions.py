@@ -179,6 +179,17 @@ def test_a_place_whose_holder_died_is_free_again() -> None:
     assert second.ask("WATCH k", "MULTI", "SET k 3", "EXEC").endswith(b"*1\r\n+OK\r\n")
 
 
+@pytest.mark.parametrize("nodes", [1, 3])
+def test_exec_after_watch_waits_for_no_timer(nodes: int) -> None:
+    world = World(nodes)
+    client = world.connect()
+    for number in range(1, 50):
+        began = world.now
+        assert client.ask("WATCH a", "MULTI", "INCR a", "EXEC").endswith(b"*1\r\n:%d\r\n" % number)
+        assert world.now - began < (0.001 if nodes == 1 else 0.03)
+        world.run(0.001)
+
+
 def test_what_ends_a_watch() -> None:
     world = World(3)
     client, other = world.connect(0), world.connect(1)

@@ -271,7 +271,9 @@ def test_waiting_for_a_condition() -> None:
     assert bench.operations.next_due() == 1.0
     bench.run("wait 1000")
     assert bench.replies == [b"0"]
+    assert bench.operations.next_due() == 9.0
     state["ready"] = True
+    assert bench.operations.next_due() == bench.lab.turn.now
     bench.run("wait 1")
     assert bench.replies == [b"0", b"1"]
 
