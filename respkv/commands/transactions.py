@@ -42,6 +42,10 @@ class Hold(msgspec.Struct, array_like=True):
     """Who asks; the same gives it back."""
 
 
+HOLD_TIMEOUTS = 4
+"""For so many times request-timeout a place is held at most: its holder reads, and then runs commands that take twice that."""
+
+
 _FLAGS = "noscript loading stale fast allow_busy"
 
 
@@ -92,18 +96,25 @@ def _execute_unless_changed(request: Request, queued: Queued, watched: Mapping[b
     token = b"%b-%d" % (request.context.me.encode(), request.context.turn.next_sequence())
     answers = yield Ask([primary], "hold", msgspec.msgpack.encode(Hold(key, token)), timeout_s=2 * coordinator.request_timeout_s)
     answer = answers[primary]
-    if answer is None:
-        return b"-TIMEOUT the primary of a watched key did not answer in time; nothing was done\r\n"
     if is_error(answer):
         return bytes(answer)
     try:
+        if answer is None:
+            # The place may be granted all the same, by now or later.
+            return b"-TIMEOUT the primary of a watched key did not answer in time; nothing was done\r\n"
         return (yield from _look_and_execute(request, queued, watched))
     finally:
-        request.context.operations.start(_release(primary, token), on_done=lambda _: None)
+        request.context.operations.start(_release(request, primary, token), on_done=lambda _: None)
 
 
-def _release(primary: NodeId, token: bytes) -> Steps:
-    yield Ask([primary], "release", token)
+def _release(request: Request, primary: NodeId, token: bytes) -> Steps:
+    """Give a place back; again while nobody hears it, for as long as the place may be held."""
+    coordinator, turn = request.context.coordinator, request.context.turn
+    deadline = turn.now + HOLD_TIMEOUTS * coordinator.request_timeout_s
+    while turn.now < deadline:
+        answers = yield Ask([primary], "release", token)
+        if answers[primary] is not None:
+            break
     return b""
 
 

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+import msgspec
 import pytest
 
 from respkv.commands.table import COMMANDS
+from respkv.commands.transactions import Hold
+from respkv.coordinator.operations import Ask
+from respkv.server import turns
 from tests.commands.harness import World, split_replies
+
+if TYPE_CHECKING:
+    from respkv.coordinator.operations import Steps
 
 NODES = [1, 3, 5]
 
@@ -177,6 +186,58 @@ def test_a_place_whose_holder_died_is_free_again() -> None:
     world.run(5.0)
     assert len(world.nodes[primary].operations.queue) == 0
     assert second.ask("WATCH k", "MULTI", "SET k 3", "EXEC").endswith(b"*1\r\n+OK\r\n")
+
+
+def test_a_place_that_was_granted_too_late_is_free_again() -> None:
+    """The primary stands still for a while; then it reads what was asked of it meanwhile, and that nobody waits for it any more."""
+    world = World(3)
+    primary = next(index for index, node in enumerate(world.nodes) if node.coordinator.primary_of(b"k") == node.me)
+    client = world.connect((primary + 1) % 3)
+    client.ask("WATCH k", "MULTI", "SET k 1")
+    world.down.add(primary)
+    assert client.ask("EXEC").startswith(b"-TIMEOUT the primary of a watched key")
+    world.run(0.1)
+    world.down.remove(primary)
+    world.arrive(primary)
+    world.run(0.1)
+    assert len(world.nodes[primary].operations.queue) == 0
+
+
+@pytest.mark.parametrize(("is_back_at_once", "free_after_s"), [(True, 0.1), (False, 1.1)])
+def test_a_place_whose_asker_heard_nothing_because_the_link_broke_is_free_again(free_after_s: float, *, is_back_at_once: bool) -> None:
+    world = World(3)
+    primary = next(index for index, node in enumerate(world.nodes) if node.coordinator.primary_of(b"k") == node.me)
+    client, name = world.connect((primary + 1) % 3), world.nodes[primary].me
+    client.ask("WATCH k", "MULTI", "SET k 1")
+    client.post("EXEC")
+    closed, opened = (turns.PEER_CLOSED, name, "reset"), (turns.PEER_OPENED, name)
+    for arrivals in [(closed, opened)] if is_back_at_once else [(closed,), (opened,)]:
+        world.arrive(client.index, *arrivals)
+    assert client.replies(1).startswith(b"-TIMEOUT the primary of a watched key")
+    world.run(free_after_s)
+    assert len(world.nodes[primary].operations.queue) == 0
+
+
+def test_a_place_that_is_given_back_before_it_is_granted_is_held_for_nobody() -> None:
+    world = World(3)
+    primary = next(index for index, node in enumerate(world.nodes) if node.coordinator.primary_of(b"k") == node.me)
+    operations, name = world.nodes[primary].operations, world.nodes[primary].me
+
+    def ask(call: str, argument: bytes) -> Steps:
+        yield Ask([name], call, argument)
+        return b""
+
+    operations.start(ask("hold", msgspec.msgpack.encode(Hold(b"k", b"another"))), on_done=lambda _: None)
+    client = world.connect((primary + 1) % 3)
+    client.ask("WATCH k", "MULTI", "SET k 1")
+    client.post("EXEC")
+    world.run(0.01)
+    assert len(operations.queue) == 1
+    world.arrive(client.index, (turns.PEER_CLOSED, name, "reset"), (turns.PEER_OPENED, name))
+    world.run(0.1)
+    operations.start(ask("release", b"another"), on_done=lambda _: None)
+    world.run(0.2)
+    assert len(operations.queue) == 0
 
 
 @pytest.mark.parametrize("nodes", [1, 3])
