@@ -4,6 +4,7 @@
 `bytes`    what their names and values take, estimated
 `hints`    "ID:COUNT,ID:COUNT,...": for which owners it holds hint rows, by the first digits of their ids
 `refused`  the same of records that got no hint row, since its process began
+`away`     "ID,ID,...": the members that it cannot reach
 `pace`     how fast work behind the scenes may go for its clients' sake, in bytes a second; 0: it has no clients
 `resize`   "CHANGE.STAGE.PERCENT": how far it is with a change of replication-factor; "done" instead of the percentage
 """
@@ -27,6 +28,7 @@ KEYS = "keys"
 BYTES = "bytes"
 HINTS = "hints"
 REFUSED = "refused"
+AWAY = "away"
 PACE = "pace"
 RESIZE = "resize"
 DONE = "done"
@@ -53,6 +55,18 @@ def decode_hints(text: object) -> dict[str, int]:
             if count.isascii() and count.isdigit():
                 counts[owner] = int(count)
     return counts
+
+
+def encode_away(nodes: Iterable[NodeId]) -> str:
+    """The text of some members; where there is no room for all, of the first."""
+    return ",".join(sorted(node[:ID_DIGITS] for node in nodes)[: APPLICATION_TEXT_LEN_MAX // (ID_DIGITS + 1)])
+
+
+def reached_by(others: Iterable[NodeId], nodes: Iterable[NodeId], *, membership: Membership) -> set[NodeId]:
+    """Which of these nodes any of the others can reach, by what they have published. Who has not said anything yet denies nothing."""
+    told = [membership.application_value(other, AWAY) for other in others]
+    away_for = [text.split(",") for text in told if isinstance(text, str)]
+    return {node for node in nodes if any(node[:ID_DIGITS] not in away for away in away_for)}
 
 
 def hints_outstanding(nodes: Iterable[NodeId], *, me: NodeId, membership: Membership, hints: HintBook) -> dict[NodeId, int]:

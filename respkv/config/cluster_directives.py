@@ -188,9 +188,10 @@ HANDOFF = Group(
             scope=Scope.CLUSTER,
             help="A node that has been away for longer than this is not merged when it returns but rebuilt: it sets aside what it holds, "
             "counts for nothing until it has copied everything from its co-replicas, and deleted keys that it still has do not come "
-            "back. Only what the others have seen of its absence counts, while more than half of them were together; and never is a "
-            "node marked so if its co-replicas that are left (replication-factor - write-quorum + 1 are needed) might lack what it has "
-            "acknowledged. 0 is never. Raise it where nodes stay away for long and have much to copy; deletions are remembered for "
+            "back. Only what the others have seen of its absence counts, while more than half of them were together and none of these "
+            "reached it; and never is a node marked so if its co-replicas that are left (replication-factor - write-quorum + 1 are "
+            "needed) might lack what it has acknowledged. 0 is never. Raise it where nodes stay away for long and have much to copy; "
+            "deletions are remembered for "
             "as long.",
         ),
         Directive(

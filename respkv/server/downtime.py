@@ -1,7 +1,8 @@
 """Who has been away for so long that it is rebuilt when it returns, instead of merged. Pure.
 
-Rule 1: a node counts how long it has seen others away while it was itself with more than half of the members. So a cluster
-that slept as a whole, or a minority that was cut off, marks nobody. The counts outlive a restart, in a small file.
+Rule 1: a node counts how long others have been away, for itself and for all that it hears, while it was itself with more than half
+of the members. So a cluster that slept as a whole, a minority that was cut off, or one path that is broken marks nobody. The
+counts outlive a restart, in a small file.
 Rule 2: nobody is marked whose co-replicas, as far as they lack no data and are not marked themselves, might lack what it has
 acknowledged.
 Rule 3: the same file tells a node that starts when it was last with the majority: if that is long ago it asks first (`rebuild`).
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from respkv.commands.published import AWAY, encode_away, reached_by
 from respkv.config.cluster_value import marked_nodes
 from respkv.errors import ClientError, PeerProtocolError
 from respkv.transport import border
@@ -88,10 +90,12 @@ class Downtime:
         step_s, self._since = min(now - self._since, STEP_MAX_S), now
         usable = node.topology.usable()
         members = {member.node for member in node.cluster.ring.members}
+        away = members - usable
+        node.membership.publish(AWAY, encode_away(away))
         if 2 * len(usable & members) <= len(members) or node.rebuild.is_held:
             self._was_with_majority = False
             return
-        away = members - usable
+        away -= reached_by((usable & members) - {node.me}, away, membership=node.membership)
         self._away_s = {member: self._away_s.get(member, 0.0) + step_s for member in away}
         if now >= self._save_at or not self._was_with_majority:
             self._save_at = now + SAVE_S

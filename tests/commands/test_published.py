@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from respkv.commands.partition_walk import speakers
-from respkv.commands.published import ID_DIGITS, decode_hints, encode_hints
+from respkv.commands.published import ID_DIGITS, decode_hints, encode_away, encode_hints
 from respkv.membership.members import APPLICATION_TEXT_LEN_MAX
 from tests.commands.node_alone import World
 
@@ -39,3 +39,11 @@ def test_a_node_that_lacks_writes_does_not_speak_until_it_has_them() -> None:
     world.processes[2].node.pulse.due = world.now
     world.advance(0.9)
     assert lagging not in speakers(context)
+
+
+@given(st.lists(NODES, max_size=40, unique_by=lambda node: node[:ID_DIGITS]))
+def test_the_text_of_who_is_away_has_room_in_gossip(nodes: list[str]) -> None:
+    text = encode_away(nodes)
+    assert len(text) <= APPLICATION_TEXT_LEN_MAX
+    if len(nodes) <= 28:
+        assert set(filter(None, text.split(","))) == {node[:ID_DIGITS] for node in nodes}

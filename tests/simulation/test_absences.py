@@ -323,3 +323,21 @@ def test_a_node_on_hold_goes_on_when_nobody_is_ever_to_be_rebuilt() -> None:
     scene.send(0, "CONFIG SET max-downtime 0")
     scene.run(10.0)
     assert not scene.node(0).rebuild.is_held
+
+
+@pytest.mark.parametrize("protocol", ["gossip", "broadcast"])
+def test_one_broken_path_marks_nobody(protocol: str) -> None:
+    # Who marks could not reach it, everybody else did: a healthy replica set aside all that it held, again and again.
+    scene = Scene(nodes=3, directives={"max-downtime": "20", "membership-protocol": protocol})
+    leader, other, third = sorted(range(3), key=lambda index: scene.process(index).me)
+    assert scene.ask(third, "SET k v") == [b"OK"]
+    scene.cut((leader, other), (other, leader))
+    scene.run(60.0)
+    assert scene.ask(other, "GET k", "SET k w") == [b"v", b"OK"]
+    assert not any(marked_nodes(node.cluster.value) for _, node in scene.world.nodes())
+    # Nor does the time count once nobody reaches it.
+    scene.process(other).kill()
+    scene.run(15.0)
+    assert not any(marked_nodes(node.cluster.value) for _, node in scene.world.nodes())
+    scene.run(20.0)
+    assert [len(marked_nodes(node.cluster.value)) for _, node in scene.world.nodes()] == [1, 1]
