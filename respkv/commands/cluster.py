@@ -247,15 +247,15 @@ def cluster_help(request: Request) -> bytes:
     return help_reply("CLUSTER", HELP)
 
 
-_MOVES = "respkv moves ranges itself when members join or leave"
+_PLACED = "which nodes keep a slot follows from the members of the ring, see RESPKV RING"
 _EQUALS = "respkv has no masters and replicas: each key has its own preference list, see RESPKV PREFLIST"
 REFUSED = {
-    "ADDSLOTS": (-3, "3.0.0", _MOVES),
-    "ADDSLOTSRANGE": (-4, "7.0.0", _MOVES),
-    "DELSLOTS": (-3, "3.0.0", _MOVES),
-    "DELSLOTSRANGE": (-4, "7.0.0", _MOVES),
-    "FLUSHSLOTS": (2, "3.0.0", _MOVES),
-    "SETSLOT": (-4, "3.0.0", _MOVES),
+    "ADDSLOTS": (-3, "3.0.0", _PLACED),
+    "ADDSLOTSRANGE": (-4, "7.0.0", _PLACED),
+    "DELSLOTS": (-3, "3.0.0", _PLACED),
+    "DELSLOTSRANGE": (-4, "7.0.0", _PLACED),
+    "FLUSHSLOTS": (2, "3.0.0", _PLACED),
+    "SETSLOT": (-4, "3.0.0", _PLACED),
     "FAILOVER": (-2, "3.0.0", _EQUALS),
     "REPLICATE": (3, "3.0.0", _EQUALS),
     "MEET": (-4, "3.0.0", "the members of a ring are those that cluster-nodes named when it was founded"),

@@ -10,7 +10,7 @@ from respkv.commands.table import COMMANDS, Command, command, find
 from respkv.commands.tips import tips
 from respkv.errors import ClientError, SyntaxProblemError
 from respkv.resp.glob import matches
-from respkv.resp.writer import EMPTY_ARRAY, array, bulk, bulks, encode, integer, mapping, null_array, set_of, simple
+from respkv.resp.writer import EMPTY_ARRAY, array, bulk, bulks, encode, integer, mapping, null, set_of, simple
 
 if TYPE_CHECKING:
     from respkv.commands.context import Request
@@ -127,7 +127,7 @@ def command_info(request: Request) -> bytes:
     if len(request.args) == 2:
         return _all(request)
     found = [_lookup(word) for word in request.args[2:]]
-    return array([null_array(request.resp) if entry is None else described(entry, request) for entry in found])
+    return array([null(request.resp) if entry is None else described(entry, request) for entry in found])
 
 
 @command(
@@ -152,8 +152,9 @@ def command_getkeys(request: Request) -> bytes:
 )
 def command_getkeysandflags(request: Request) -> bytes:
     """Extracts the key names and access flags for an arbitrary command."""
-    entry, keys = _keys_of(request.args[2:])
-    flags = set_of([simple(flag) for flag in key_flags(entry)], request.resp)
+    line = request.args[2:]
+    entry, keys = _keys_of(line)
+    flags = set_of([simple(flag) for flag in _key_flags_of(entry, line)], request.resp)
     return array([array([bulk(key), flags]) for key in keys])
 
 
@@ -221,6 +222,13 @@ def _key_specification(entry: Command, resp: int) -> bytes:
 def key_flags(entry: Command) -> tuple[str, ...]:
     """What a command does to its keys, in the words of Redis."""
     return KEY_FLAGS.get(entry.name) or (("RW", "update") if entry.is_write else ("RO", "access"))
+
+
+def _key_flags_of(entry: Command, line: list[bytes]) -> tuple[str, ...]:
+    """The same of one command line: only with GET does SET look at what was there."""
+    if entry.name != "SET":
+        return key_flags(entry)
+    return ("RW", "access", "update") if b"GET" in {word.upper() for word in line[3:]} else ("OW", "update")
 
 
 def categories(entry: Command) -> list[str]:

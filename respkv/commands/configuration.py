@@ -10,7 +10,7 @@ from respkv.commands.table import COMMANDS, CommandStatistics, command
 from respkv.config import changes
 from respkv.config.rewrite import rewrite
 from respkv.coordinator.coordinator import CoordinatorStatistics
-from respkv.errors import ClientError
+from respkv.errors import ClientError, SyntaxProblemError
 from respkv.resp.glob import matches
 from respkv.resp.writer import OK, bulk, mapping
 
@@ -53,7 +53,7 @@ def config_set(request: Request) -> Steps:
     """Sets configuration parameters in-flight."""
     words = request.args[2:]
     if len(words) % 2:
-        raise ClientError("wrong number of arguments for 'config|set' command")
+        raise SyntaxProblemError
     context = request.context
     staged = changes.stage(
         context.settings,

@@ -8,7 +8,7 @@ from respkv.commands.help_text import help_reply
 from respkv.commands.table import command
 from respkv.coordinator.batches import WriteBatch
 from respkv.coordinator.operations import Until
-from respkv.errors import ClientError, SyntaxProblemError
+from respkv.errors import ClientError, NotAnIntegerError, SyntaxProblemError
 from respkv.resp.numbers import parse_integer
 from respkv.resp.writer import EMPTY_ARRAY, array, bulk, bulks, integer
 
@@ -24,10 +24,7 @@ LIST
 LOAD <path> [<arg> ...]
     Refused: respkv loads no modules."""
 NO_MODULES = "respkv loads no modules"
-NO_DEBUG = (
-    'DEBUG command not allowed. If the enable-debug-command option is set to "local", you can run it from a local connection, '
-    "otherwise you need to set this option in the configuration file, and then restart the server."
-)
+NO_DEBUG = "DEBUG command not allowed: respkv has none. MEMORY USAGE, OBJECT and RESPKV KEY tell what a key is and where"
 
 
 @command("TIME", arity=1, flags="loading stale fast", group="server", since="2.6.0", complexity="O(1)")
@@ -74,7 +71,11 @@ def shutdown(request: Request) -> None:
 @command("WAIT", arity=3, flags="noscript", group="generic", since="3.0.0", complexity="O(1)")
 def wait(request: Request) -> Steps:
     """Blocks until the last write of the connection is on so many further replicas, or the time is over."""
-    wanted, timeout_ms = parse_integer(request.args[1]), parse_integer(request.args[2])
+    wanted = parse_integer(request.args[1])
+    try:
+        timeout_ms = parse_integer(request.args[2])
+    except NotAnIntegerError:
+        raise ClientError("timeout is not an integer or out of range") from None
     if timeout_ms < 0:
         raise ClientError("timeout is negative")
     return _wait(request, wanted, timeout_ms)
@@ -140,5 +141,5 @@ def module_help(request: Request) -> bytes:
 
 @command("DEBUG", arity=-2, flags="admin noscript loading stale", group="server", complexity="Depends on subcommand.")
 def debug(request: Request) -> bytes:
-    """Refused, as Redis does unless it is told otherwise."""
+    """Refused: there is none."""
     raise ClientError(NO_DEBUG)

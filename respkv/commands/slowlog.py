@@ -86,7 +86,8 @@ def slowlog(request: Request) -> bytes:
 def slowlog_get(request: Request) -> bytes:
     """Returns the slow log's entries."""
     if len(request.args) > 3:
-        raise ClientError("wrong number of arguments for 'slowlog|get' command")
+        word = request.args[1].decode("utf-8", "surrogateescape")
+        raise ClientError(f"unknown subcommand or wrong number of arguments for '{word}'. Try SLOWLOG HELP.")
     count = ENTRIES_DEFAULT
     if len(request.args) == 3:
         try:

@@ -1,7 +1,8 @@
 """The arguments of each command, written as in Redis's manual: COMMAND DOCS is drawn from it, and redis-cli's hints from that. Pure data.
 
 `[...]` is optional, `<a | b>` a choice, `(...)` a group, `...` behind it means again and again, CAPITALS are a word
-to be typed. A name is a string unless it says otherwise, as `count:integer` does; `key` is a key.
+to be typed. A name is a string unless it says otherwise, as `count:integer` does; `key` is a key. `condition=` in front of
+a choice or a group names it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import re
 from typing import Any
 
 _EXPIRY = "EX seconds:integer | PX milliseconds:integer | EXAT unix-time-seconds:unix-time | PXAT unix-time-milliseconds:unix-time"
-_CONDITION = "[NX | XX | GT | LT]"
+_CONDITION = "condition=[NX | XX | GT | LT]"
 _KINDS = "<NORMAL | MASTER | REPLICA | PUBSUB>"
 
 SYNTAX = {
@@ -18,9 +19,9 @@ SYNTAX = {
     "AUTH": "[username] password",
     "CLIENT|KILL": "<old-format | (filter value) ...>",
     "CLIENT|LIST": f"[TYPE {_KINDS}] [ID (client-id:integer) ...]",
-    "CLIENT|NO-EVICT": "<ON | OFF>",
+    "CLIENT|NO-EVICT": "enabled=<ON | OFF>",
     "CLIENT|NO-TOUCH": "<ON | OFF>",
-    "CLIENT|REPLY": "<ON | OFF | SKIP>",
+    "CLIENT|REPLY": "on_off_skip=<ON | OFF | SKIP>",
     "CLIENT|SETINFO": "<LIB-NAME libname | LIB-VER libver>",
     "CLIENT|SETNAME": "connection-name",
     "CLUSTER|ADDSLOTS": "slot:integer ...",
@@ -29,22 +30,22 @@ SYNTAX = {
     "CLUSTER|COUNTKEYSINSLOT": "slot:integer",
     "CLUSTER|DELSLOTS": "slot:integer ...",
     "CLUSTER|DELSLOTSRANGE": "(start-slot:integer end-slot:integer) ...",
-    "CLUSTER|FAILOVER": "[FORCE | TAKEOVER]",
+    "CLUSTER|FAILOVER": "options=[FORCE | TAKEOVER]",
     "CLUSTER|FORGET": "node-id",
     "CLUSTER|GETKEYSINSLOT": "slot:integer count:integer",
     "CLUSTER|KEYSLOT": "key:string",
     "CLUSTER|MEET": "ip port:integer [cluster-bus-port:integer]",
     "CLUSTER|REPLICAS": "node-id",
     "CLUSTER|REPLICATE": "node-id",
-    "CLUSTER|RESET": "[HARD | SOFT]",
+    "CLUSTER|RESET": "hard_soft=[HARD | SOFT]",
     "CLUSTER|SET-CONFIG-EPOCH": "config-epoch:integer",
-    "CLUSTER|SETSLOT": "slot:integer <IMPORTING node-id | MIGRATING node-id | NODE node-id | STABLE>",
+    "CLUSTER|SETSLOT": "slot:integer subcommand=<IMPORTING node-id | MIGRATING node-id | NODE node-id | STABLE>",
     "CLUSTER|SLAVES": "node-id",
     "COMMAND|DOCS": "[command-name ...]",
     "COMMAND|GETKEYS": "command [arg ...]",
     "COMMAND|GETKEYSANDFLAGS": "command [arg ...]",
     "COMMAND|INFO": "[command-name ...]",
-    "COMMAND|LIST": "[FILTERBY <MODULE module-name | ACLCAT category | PATTERN pattern:pattern>]",
+    "COMMAND|LIST": "[FILTERBY filterby=<MODULE module-name | ACLCAT category | PATTERN pattern:pattern>]",
     "CONFIG|GET": "parameter ...",
     "CONFIG|SET": "(parameter value) ...",
     "DECR": "key",
@@ -55,14 +56,14 @@ SYNTAX = {
     "EXPIRE": f"key seconds:integer {_CONDITION}",
     "EXPIREAT": f"key unix-time-seconds:unix-time {_CONDITION}",
     "EXPIRETIME": "key",
-    "FLUSHALL": "[ASYNC | SYNC]",
-    "FLUSHDB": "[ASYNC | SYNC]",
+    "FLUSHALL": "async=[ASYNC | SYNC]",
+    "FLUSHDB": "async=[ASYNC | SYNC]",
     "GET": "key",
     "GETDEL": "key",
-    "GETEX": f"key [{_EXPIRY} | PERSIST]",
+    "GETEX": f"key expiration=[{_EXPIRY} | PERSIST]",
     "GETRANGE": "key start:integer end:integer",
     "GETSET": "key value",
-    "HELLO": "[protover:integer [AUTH (username password)] [SETNAME clientname]]",
+    "HELLO": "arguments=[protover:integer [AUTH (username password)] [SETNAME clientname]]",
     "INCR": "key",
     "INCRBY": "key increment:integer",
     "INCRBYFLOAT": "key increment:double",
@@ -95,11 +96,11 @@ SYNTAX = {
     "RESPKV|QUORUM": "[DEFAULT] [R r] [W w] [PR pr] [PW pw]",
     "SCAN": "cursor:integer [MATCH pattern:pattern] [COUNT count:integer] [TYPE type]",
     "SELECT": "index:integer",
-    "SET": f"key value [NX | XX] [GET] [{_EXPIRY} | KEEPTTL]",
+    "SET": f"key value condition=[NX | XX] [GET] expiration=[{_EXPIRY} | KEEPTTL]",
     "SETEX": "key seconds:integer value",
     "SETNX": "key value",
     "SETRANGE": "key offset:integer value",
-    "SHUTDOWN": "[NOSAVE | SAVE] [NOW] [FORCE] [ABORT]",
+    "SHUTDOWN": "nosave_save=[NOSAVE | SAVE] [NOW] [FORCE] [ABORT]",
     "SLOWLOG|GET": "[count:integer]",
     "STRLEN": "key",
     "SUBSTR": "key start:integer end:integer",
@@ -140,6 +141,9 @@ def _sequence(words: list[str]) -> tuple[list[Argument], list[str]]:
 
 def _argument(words: list[str]) -> tuple[Argument, list[str]]:
     word, words = words[0], words[1:]
+    if word.endswith("="):
+        argument, words = _argument(words)
+        return {**argument, "name": word[:-1]}, words
     if word in _CLOSING:
         return _bracket(word, words)
     if not word.isupper():

@@ -28,7 +28,7 @@ _FLOAT_TEXT_MAX = 5 * 1024 - 1
 _DECIMALS = 17
 
 _is_integer = re.compile(rb"0|-?[1-9][0-9]{0,18}").fullmatch
-_is_unsigned = re.compile(rb"[0-9]{1,20}").fullmatch
+_is_cursor = re.compile(rb"(?:([+-])?0*([0-9]{1,20}))?").fullmatch
 _is_float = re.compile(rb"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?0*([0-9]+))?").fullmatch
 _is_infinity = re.compile(rb"([+-]?)inf(?:inity)?", re.IGNORECASE).fullmatch
 
@@ -44,11 +44,12 @@ def parse_integer(data: bytes) -> int:
 
 
 def parse_cursor(data: bytes) -> int:
-    """A cursor of SCAN: an unsigned 64-bit integer."""
-    if _is_unsigned(data):
-        cursor = int(data)
+    """A cursor of SCAN: an unsigned 64-bit integer, as C's strtoul reads it in Redis 7.2 (of nothing it makes 0, of -1 the greatest)."""
+    shape = _is_cursor(data)
+    if shape:
+        cursor = int(shape[2] or 0)
         if cursor <= UNSIGNED_MAX:
-            return cursor
+            return -cursor & UNSIGNED_MAX if shape[1] == b"-" else cursor
     raise ClientError("invalid cursor")
 
 

@@ -23,7 +23,6 @@ from respkv.resp.pipeline import COUNT_MAX, COUNTS, CRLF, SIZE_LINES, SIZE_MAX, 
 
 _UNAUTHENTICATED_COUNT_MAX = 10
 _UNAUTHENTICATED_BULK_BYTES_MAX = 16 * 1024
-_CROSS_PROTOCOL_WORDS = {b"POST", b"HOST:"}
 _ASTERISK: Final = ord("*")
 
 # A flood of them must not cost a step each.
@@ -33,8 +32,8 @@ _empty_lines = re.compile(rb"[\r\n]*\n").match
 class RequestReader:
     """The request parser of one connection.
 
-    After each `feed`, run the commands it returned and look at `error`, `cross_protocol`,
-    `awaits_authentication` and `pending_bytes`; each says what it asks for. The limits may change at any time.
+    After each `feed`, run the commands it returned and look at `error`, `awaits_authentication` and `pending_bytes`;
+    each says what it asks for. The limits may change at any time.
     """
 
     __slots__ = (
@@ -49,7 +48,6 @@ class RequestReader:
         "arguments_max",
         "awaits_authentication",
         "bulk_bytes_max",
-        "cross_protocol",
         "error",
         "inline_bytes_max",
         "pending_bytes",
@@ -81,8 +79,6 @@ class RequestReader:
         """The longest argument of a stranger."""
         self.error: ProtocolError | None = None
         """Set once and for all: answer the commands, then this, then close. Nothing more is read."""
-        self.cross_protocol = False
-        """Set once and for all: an HTTP client was made to talk to us. Close without a word."""
         self.awaits_authentication = False
         """Run the commands, which may include AUTH, then call `feed(b"")`: the rest needs more than a stranger may send."""
         self.pending_bytes = 0
@@ -110,7 +106,7 @@ class RequestReader:
     @authenticated.setter
     def authenticated(self, value: bool) -> None:
         self._authenticated = value
-        if self.error is None and not self.cross_protocol:
+        if self.error is None:
             self._settle()
 
     def feed(self, data: bytes) -> list[list[bytes]]:
@@ -142,7 +138,7 @@ class RequestReader:
     def _feed_any(self, data: bytes) -> list[list[bytes]]:
         """Take a big chunk, or one that continues another."""
         commands: list[list[bytes]] = []
-        if self.error is None and not self.cross_protocol:
+        if self.error is None:
             if self._held:
                 self._resume(data, commands)
             else:
@@ -206,7 +202,7 @@ class RequestReader:
         if self.awaits_authentication and not commands:
             self.awaits_authentication = False
             self._fail("unauthenticated bulk length" if self._missing else "unauthenticated multibulk length")
-        elif self.error is None and not self.cross_protocol:
+        elif self.error is None:
             if position < len(buffer):
                 self._held += memoryview(buffer)[position:]
             self._settle()
@@ -298,10 +294,6 @@ class RequestReader:
         if not arguments:
             empty_lines = _empty_lines(buffer, line_end)
             return empty_lines.end() if empty_lines else line_end + 1
-        if arguments[0].upper() in _CROSS_PROTOCOL_WORDS:
-            self.cross_protocol = True
-            self._stop()
-            return position
         commands.append(arguments)
         return line_end + 1
 
@@ -311,11 +303,8 @@ class RequestReader:
         self._command_bytes = 0
 
     def _fail(self, text: str) -> None:
-        self.error = ProtocolError(f"Protocol error: {text}")
-        self._stop()
-
-    def _stop(self) -> None:
         """Read nothing more, and let go of what was read."""
+        self.error = ProtocolError(f"Protocol error: {text}")
         self._held = bytearray()
         self._arguments = []
         self.pending_bytes = 0

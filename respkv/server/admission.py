@@ -134,8 +134,8 @@ class Admission:
         if session.backlog:
             return False
         self._statistics.protocol_errors_total += 1
-        if reader.error is not None:
-            session.reply(reader.error.reply())
+        assert reader.error is not None
+        session.reply(reader.error.reply())
         session.closing = True
         session.settle()
         replies = session.flushed()

@@ -266,6 +266,16 @@ class Dispatcher:
         self.context.turn.events.append(("warning", f"internal error: {text}"))
         return INTERNAL_ERROR
 
+    def cross_protocol(self, session: Session) -> None:
+        """A web page was made to talk to this node in somebody's browser: close its connection without a word, as Redis does."""
+        context = self.context
+        context.statistics.protocol_errors_total += 1
+        context.turn.events.append(
+            ("warning", f"closing client {session.address}: it sent POST or Host:, as web pages do that attack servers through a browser")
+        )
+        session.out = []
+        context.close_client(session.id)
+
     def protocol_error(self, session: Session) -> None:
         """A client sent what is no request: its connection is to be closed behind the error."""
         self.broken.append(session)

@@ -24,6 +24,8 @@ ARGUMENTS_SHOWN_BYTES_MAX = 128
 RESUMED_AT_ONCE = 64
 WINDOW_START = 16
 TRANSACTION_WINDOW = 1024
+CROSS_PROTOCOL_WORDS = frozenset((b"POST", b"HOST:"))
+"""What begins lines of a web page's request. No command may ever have such a name."""
 REPLY_BYTES_AHEAD = 4 << 20
 """What the next commands of a long pipeline may ask for at once, by the size of the replies before. A megabyte of GETs
 can ask for tens of gigabytes, which would come together from all replicas before the first byte is sent."""
@@ -71,7 +73,7 @@ class Session(Client):
             commands = reader.feed(b"")
             if commands:
                 self.enqueue(commands)
-        if reader.error is not None or reader.cross_protocol:
+        if reader.error is not None:
             self._dispatcher.protocol_error(self)
 
     def enqueue(self, commands: list[list[bytes]]) -> None:
@@ -178,6 +180,9 @@ class Session(Client):
         if self.closing:
             return True
         dispatcher = self._dispatcher
+        if command is None and arguments[0].upper() in CROSS_PROTOCOL_WORDS:
+            dispatcher.cross_protocol(self)
+            return True
         try:
             command = self._resolve(command, arguments)
         except ClientError as error:

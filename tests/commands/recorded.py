@@ -47,7 +47,14 @@ def _add_docs(commands: dict[str, Any], docs: dict[str, Any]) -> None:
     for name, lines in docs.items():
         told = _pairs(lines)
         commands[name] |= {key: told.get(key, "") for key in ("since", "group", "complexity", "summary")}
+        if "arguments" in told:
+            commands[name]["arguments"] = _arguments(told["arguments"])
         _add_docs(commands, _pairs(told.get("subcommands", [])))
+
+
+def _arguments(lines: list[list[Any]]) -> list[dict[str, Any]]:
+    arguments = [_pairs(line) for line in lines]
+    return [argument | {"arguments": _arguments(argument["arguments"])} if "arguments" in argument else argument for argument in arguments]
 
 
 def _pairs(flat: list[Any]) -> dict[str, Any]:

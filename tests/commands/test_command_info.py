@@ -26,10 +26,9 @@ RECORDED_ENTRIES = [entry for entry in entries() if entry.shown_name in RECORDED
 
 
 def essence(argument: dict[str, Any]) -> dict[str, Any]:
-    """An argument without what no client reads: the names of groups, and since when it is there."""
-    kept: dict[str, Any] = {"type": argument["type"], "token": argument.get("token"), "flags": sorted(argument.get("flags", []))}
-    if argument["type"] not in {"oneof", "block", "pure-token"}:
-        kept["name"] = argument["name"].replace("_", "-")
+    """An argument without what no client reads: since when it is there."""
+    kept: dict[str, Any] = {key: argument.get(key) for key in ("type", "token")}
+    kept |= {"name": argument["name"].replace("_", "-"), "flags": sorted(argument.get("flags", []))}
     if "arguments" in argument:
         kept["arguments"] = [essence(each) for each in argument["arguments"]]
     return kept
@@ -110,7 +109,7 @@ def test_keys_of_a_command_line() -> None:
     client = World(1).client()
     assert client("COMMAND", "GETKEYS", "mset", "a", "1", "b", "2") == [b"a", b"b"]
     assert client("COMMAND", "GETKEYS", "object", "encoding", "a") == [b"a"]
-    assert client("COMMAND", "GETKEYSANDFLAGS", "set", "a", "1") == [[b"a", list(map(str.encode, key_flags(COMMANDS["SET"])))]]
+    assert client("COMMAND", "GETKEYSANDFLAGS", "incr", "a") == [[b"a", list(map(str.encode, key_flags(COMMANDS["INCR"])))]]
     for words, text in (
         (("nosuch",), "ERR Invalid command specified"),
         (("ping",), "ERR The command has no key arguments"),

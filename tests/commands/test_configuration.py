@@ -50,7 +50,7 @@ def test_refusals_are_worded_as_by_redis() -> None:
     assert str(client("CONFIG", "SET", "dir", "/")).endswith("- can't set protected config")
     assert str(client("CONFIG", "SET", "maxclients", "0")).endswith("- argument must be between 1 and 4294967295 inclusive")
     assert str(client("CONFIG", "SET", "maxclients")) == "ERR wrong number of arguments for 'config|set' command"
-    assert str(client("CONFIG", "SET", "maxclients", "5", "timeout")) == "ERR wrong number of arguments for 'config|set' command"
+    assert str(client("CONFIG", "SET", "maxclients", "5", "timeout")) == "ERR syntax error"
     assert str(client("CONFIG", "SET", "timeout", "1", "timeout", "2")).endswith("- duplicate parameter")
     assert str(client("CONFIG", "REWRITE")) == "ERR The server is running without a config file"
     assert str(client("CONFIG", "NOSUCH")) == "ERR unknown subcommand 'NOSUCH'. Try CONFIG HELP."

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from respkv.commands.table import find
-from tests.commands.harness import World
+from tests.commands.harness import World, split_replies
 from tests.commands.stock import StockConnection, differences, stock_server
 
 if TYPE_CHECKING:
@@ -170,3 +170,32 @@ def test_any_sequence_is_answered_as_redis_does(stock: Path, world: World, packe
             world.set_wall_clock(time.time_ns() // 1_000_000)
             sent = [with_prefix(command, prefix) for command in packet if is_comparable(command)]
             assert differences(sent, ours.ask(*sent), theirs.ask(*sent)) == []
+
+
+LINES = [
+    "COMMAND INFO nosuch",
+    "COMMAND GETKEYSANDFLAGS set a b",
+    "COMMAND GETKEYSANDFLAGS set a b NX get",
+    "COMMAND GETKEYSANDFLAGS mset a 1 b 2",
+    "CONFIG SET maxmemory 1 timeout",
+    "CONFIG SET maxmemory",
+    "WAIT 0 abc",
+    "WAIT abc 0",
+    "WAIT 0 -1",
+    "WAIT 0 9223372036854775808",
+    "SLOWLOG GET 1 2",
+    "SLOWLOG get x",
+    "SCAN -1",
+    "SCAN +0",
+    "SCAN -",
+    "SCAN 18446744073709551616",
+]
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+@pytest.mark.parametrize("line", LINES)
+def test_what_is_said_of_the_server_and_of_its_arguments_is_what_redis_says(stock: Path, line: str, protocol: int) -> None:
+    ours = World(1).connect()
+    with StockConnection(stock) as theirs:
+        told = [split_replies(each.ask(f"HELLO {protocol}", "FLUSHALL", line)) for each in (ours, theirs)]
+    assert told[0][1:] == told[1][1:]

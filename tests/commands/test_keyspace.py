@@ -98,7 +98,6 @@ def test_match_count_and_type() -> None:
     ("words", "text"),
     [
         (("SCAN", "x"), "ERR invalid cursor"),
-        (("SCAN", "-1"), "ERR invalid cursor"),
         (("SCAN", "0", "COUNT", "0"), "ERR syntax error"),
         (("SCAN", "0", "COUNT", "x"), "ERR value is not an integer or out of range"),
         (("SCAN", "0", "COUNT"), "ERR syntax error"),

@@ -48,7 +48,8 @@ def test_no_integers(data: bytes) -> None:
 def test_cursors() -> None:
     assert parse_cursor(b"0") == 0
     assert parse_cursor(b"18446744073709551615") == UNSIGNED_MAX
-    for data in (b"", b"abc", b"-1", b"+1", b"1_0", b" 1", b"1\n", b"18446744073709551616", b"9" * 5000):
+    assert [parse_cursor(data) for data in (b"", b"+1", b"-1", b"-18446744073709551615", b"0" * 5000 + b"7")] == [0, 1, UNSIGNED_MAX, 1, 7]
+    for data in (b"abc", b"-", b"1_0", b" 1", b"1\n", b"18446744073709551616", b"-18446744073709551616", b"9" * 5000):
         with pytest.raises(ClientError, match=r"^invalid cursor$"):
             parse_cursor(data)
 

@@ -118,16 +118,6 @@ def test_waits_for_more_and_counts_what_it_holds(data: bytes, *, accelerate: boo
     assert reader.pending_bytes == len(data)
 
 
-@pytest.mark.parametrize("word", [b"POST / HTTP/1.1", b"post", b"Host: example.org", b"hOST: x"])
-def test_http_is_cut_off_without_a_word(word: bytes) -> None:
-    reader = RequestReader()
-    assert reader.feed(b"GET / HTTP/1.1\r\n" + word + b"\r\nSET k v\r\n") == [[b"GET", b"/", b"HTTP/1.1"]]
-    assert reader.cross_protocol
-    assert reader.error is None
-    assert reader.feed(b"SET k v\r\n") == []
-    assert reader.feed(encode(b"SET", b"k", b"v")) == []
-
-
 class TestStranger:
     """A connection that has not given the password may send little."""
 
@@ -308,5 +298,5 @@ def test_the_quick_way_and_the_other_agree_on_any_bytes(data: bytes, cuts: list[
                     found += reader.feed(b"")
             assert all(command and set(map(type, command)) == {bytes} for command in found)
             assert reader.pending_bytes <= len(data)
-            outcomes.append((found, str(reader.error), reader.cross_protocol, reader.pending_bytes))
+            outcomes.append((found, str(reader.error), reader.pending_bytes))
     assert outcomes[1:] == outcomes[:-1]
