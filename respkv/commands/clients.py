@@ -258,7 +258,8 @@ def describe(client: Client, request: Request) -> str:
     """The line of CLIENT LIST, in Redis's fields."""
     turn = request.context.turn
     queued = client.transaction
-    waiting = sum(len(word) for words in client.backlog for word in words)
+    waiting = client.unfinished_bytes + sum(len(word) for words in client.backlog for word in words)
+    queued_bytes = client.transaction_bytes if queued is not None else 0
     fields = {
         "id": client.id,
         "addr": client.address,
@@ -276,13 +277,13 @@ def describe(client: Client, request: Request) -> str:
         "qbuf": waiting,
         "qbuf-free": 0,
         "argv-mem": 0,
-        "multi-mem": client.transaction_bytes if queued is not None else 0,
+        "multi-mem": queued_bytes,
         "rbs": 0,
         "rbp": 0,
         "obl": 0,
         "oll": 0,
         "omem": client.out_bytes,
-        "tot-mem": waiting + client.out_bytes + (client.transaction_bytes if queued is not None else 0),
+        "tot-mem": waiting + client.out_bytes + queued_bytes,
         "events": "r",
         "cmd": client.last_command,
         "user": "default",

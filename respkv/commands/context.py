@@ -109,6 +109,11 @@ class Client(Waiter):
         self.out_bytes = 0
         """Reply bytes that the shell could not send yet."""
 
+    @property
+    def unfinished_bytes(self) -> int:
+        """Bytes of a command that has not come as a whole."""
+        return 0
+
     def settle(self) -> None:
         """Call after a change of what decides whether requests are out of the usual."""
         self.nil = NIL[self.resp]

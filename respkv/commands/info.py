@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from respkv.commands.info_respkv import OWN_SECTIONS, flattened
 from respkv.commands.latency import histograms
+from respkv.commands.memory import dataset_bytes
 from respkv.commands.table import COMMANDS, REDIS_VERSION, command
 from respkv.resp.writer import verbatim
 from respkv.versions.records import expiry_of
@@ -98,7 +99,7 @@ def _clients(context: Context) -> Fields:
         "connected_clients": len(clients),
         "cluster_connections": sum(member.link_open for member in context.membership.members(context.turn.now)) - 1,
         "maxclients": context.settings.maxclients,
-        "client_recent_max_input_buffer": 0,
+        "client_recent_max_input_buffer": max((client.unfinished_bytes for client in clients), default=0),
         "client_recent_max_output_buffer": max((client.out_bytes for client in clients), default=0),
         "blocked_clients": 0,
         "tracking_clients": 0,
@@ -107,22 +108,23 @@ def _clients(context: Context) -> Fields:
 
 
 def _memory(context: Context) -> Fields:
-    facts, store, limit = context.facts, context.store, context.settings.maxmemory
-    resident = facts.get("rss_bytes", 0)
-    used = store.used_bytes if store.bounded else resident
-    peak = facts.get("rss_peak_bytes", resident)
+    """What the process takes, and what of that the records do: that is what `maxmemory` bounds."""
+    facts, limit = context.facts, context.settings.maxmemory
+    used, dataset = facts.get("rss_bytes", 0), dataset_bytes(context)
+    peak = max(facts.get("rss_peak_bytes", 0), used)
+    beyond_dataset = max(used - dataset, 0)
     return {
         "used_memory": used,
         "used_memory_human": human(used),
-        "used_memory_rss": resident,
-        "used_memory_rss_human": human(resident),
+        "used_memory_rss": used,
+        "used_memory_rss_human": human(used),
         "used_memory_peak": peak,
         "used_memory_peak_human": human(peak),
         "used_memory_peak_perc": f"{used / peak * 100 if peak else 0:.2f}%",
-        "used_memory_overhead": max(resident - used, 0),
+        "used_memory_overhead": beyond_dataset,
         "used_memory_startup": facts.get("rss_startup_bytes", 0),
-        "used_memory_dataset": used,
-        "used_memory_dataset_perc": f"{used / resident * 100 if resident else 0:.2f}%",
+        "used_memory_dataset": dataset,
+        "used_memory_dataset_perc": f"{dataset / used * 100 if used else 0:.2f}%",
         "total_system_memory": facts.get("total_system_memory", 0),
         "total_system_memory_human": human(facts.get("total_system_memory", 0)),
         "used_memory_lua": 0,
@@ -135,9 +137,9 @@ def _memory(context: Context) -> Fields:
         "maxmemory": limit,
         "maxmemory_human": human(limit),
         "maxmemory_policy": context.settings.maxmemory_policy,
-        "mem_fragmentation_ratio": resident / used if used else 1.0,
-        "mem_fragmentation_bytes": max(resident - used, 0),
-        "mem_not_counted_for_evict": 0,
+        "mem_fragmentation_ratio": 1.0,
+        "mem_fragmentation_bytes": 0,
+        "mem_not_counted_for_evict": beyond_dataset,
         "mem_replication_backlog": 0,
         "mem_clients_slaves": 0,
         "mem_clients_normal": sum(client.out_bytes for client in context.clients.values()),

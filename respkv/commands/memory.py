@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from respkv.commands import published
 from respkv.commands.help_text import help_reply
 from respkv.commands.table import KeyPositions, command
 from respkv.coordinator.operations import Read
@@ -12,12 +13,12 @@ from respkv.resp.numbers import parse_integer
 from respkv.resp.writer import OK, bulk, encode, integer, verbatim
 from respkv.storage.store import ENTRY_OVERHEAD_BYTES
 from respkv.versions.clock import milliseconds
-from respkv.versions.records import is_visible, stamp_of, value_of
+from respkv.versions.records import HEADER_BYTES, is_visible, stamp_of, value_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from respkv.commands.context import Request
+    from respkv.commands.context import Context, Request
     from respkv.coordinator.operations import Steps
 
 SECOND = KeyPositions(2, 2, 1)
@@ -94,12 +95,12 @@ def memory_doctor(request: Request) -> bytes:
 def memory_stats(request: Request) -> bytes:
     """Returns details about memory usage."""
     context = request.context
-    facts, store = context.facts, context.store
-    used, keys = facts.get("rss_bytes", store.used_bytes), sum(store.live)
+    facts = context.facts
+    resident = facts.get("rss_bytes", 0)
     client_bytes = sum(client.out_bytes for client in context.clients.values())
     told = {
-        "peak.allocated": facts.get("rss_peak_bytes", used),
-        "total.allocated": used,
+        "peak.allocated": max(facts.get("rss_peak_bytes", 0), resident),
+        "total.allocated": resident,
         "startup.allocated": facts.get("rss_startup_bytes", 0),
         "replication.backlog": 0,
         "clients.slaves": 0,
@@ -108,12 +109,24 @@ def memory_stats(request: Request) -> bytes:
         "aof.buffer": 0,
         "lua.caches": 0,
         "functions.caches": 0,
-        "keys.count": keys,
-        "keys.bytes-per-key": used // keys if keys else 0,
-        "dataset.bytes": store.used_bytes,
+        "keys.count": sum(context.store.live),
+        "keys.bytes-per-key": bytes_per_key(context),
+        "dataset.bytes": dataset_bytes(context),
         "hints.bytes": context.hints.bytes,
     }
     return encode(told, request.resp)
+
+
+def bytes_per_key(context: Context) -> int:
+    """What MEMORY USAGE tells of a key, on average of those that were looked at of late."""
+    keys, data = (context.membership.application_value(context.me, name) for name in (published.KEYS, published.BYTES))
+    return ENTRY_OVERHEAD_BYTES + HEADER_BYTES + int(data) // int(keys) if keys and data else 0
+
+
+def dataset_bytes(context: Context) -> int:
+    """What the records in memory take: counted where `maxmemory` bounds it, and estimated where it does not."""
+    store = context.store
+    return store.used_bytes if store.bounded else sum(store.live) * bytes_per_key(context)
 
 
 @command("MEMORY|PURGE", arity=2, group="server", since="4.0.0", complexity="Depends on the allocator.")

@@ -241,8 +241,9 @@ SECURITY = Group(
             default="1kb",
             minimum=64,
             unit="bytes",
-            help="How many bytes of replies may wait unread before the password is given. Above it the connection is closed. Raise it "
-            "only for clients that send many commands before they read the first refusal.",
+            help="How many bytes of replies may wait unread before the password is given, beyond the first 16 KB, as in Redis. Above it "
+            "the connection is closed. What the client's own kernel has taken does not count. Raise it only for clients that send "
+            "many commands before they read the first refusal.",
         ),
     ),
 )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import select
 import socket
+import struct
+import termios
 import time
 from collections import deque
 from typing import TYPE_CHECKING
@@ -25,6 +28,8 @@ PEER_READ_BYTES = 262144
 PEER_READS_PER_TURN = 4
 HANDSHAKE_S = 5.0
 ACCEPTS_PER_TURN_MAX = 64
+FIRST_REPLIES_BYTES = 16 << 10
+"""What strangers may leave unread beyond their limit: they are on their way, and Redis does not count its first buffer either."""
 # One buffer for all peers: a fresh one of this size for each read would be mapped and unmapped by the kernel every time.
 _INBOX = bytearray(PEER_READ_BYTES)
 _INBOX_VIEW = memoryview(_INBOX)
@@ -39,6 +44,12 @@ def keep_alive(connection: socket.socket, interval_s: int) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, interval_s)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(interval_s // 3, 1))
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+
+
+def unacknowledged_bytes(connection: socket.socket) -> int:
+    """What the kernel keeps of what was sent, because the other side has not taken it."""
+    (size,) = struct.unpack("i", fcntl.ioctl(connection, termios.TIOCOUTQ, bytes(4)))
+    return int(size)
 
 
 class WakeChannel:
@@ -154,6 +165,8 @@ class ClientChannel:
             self._out += memoryview(data)[sent:]
             self._reactor.modify(self, self.interest | WRITE)
             self._check_limits()
+        elif self._reactor.settings.requirepass:
+            self._check_limits()
 
     def _flush(self) -> None:
         out = self._out
@@ -173,15 +186,13 @@ class ClientChannel:
                 self._reactor.close_client(self)
 
     def _check_limits(self) -> None:
-        """`client-output-buffer-limit`: whoever does not read what it asked for is closed, as Redis does."""
+        """Whoever does not read what it asked for is closed, as Redis does."""
         size = len(self._out)
         session = self._reactor.node.clients.get(self.client_id)
         if session is not None:
             session.out_bytes = size
         limit = self._reactor.settings.client_output_buffer_limit.normal
         too_big = bool(limit.hard_bytes) and size > limit.hard_bytes
-        if session is not None and not session.authenticated:
-            too_big = too_big or size > self._reactor.settings.unauthenticated_output_buffer_limit
         if limit.soft_bytes and size > limit.soft_bytes:
             now = time.monotonic()
             self._soft_since = self._soft_since or now
@@ -189,11 +200,16 @@ class ClientChannel:
         else:
             self._soft_since = None
         if too_big:
-            self._reactor.node.statistics.output_limit_closes_total += 1
-            self._reactor.on_event(
-                "warning", f"closing client {self.client_id}: {size} bytes of replies unread (client-output-buffer-limit)"
-            )
-            self._reactor.close_client(self)
+            self._close_unread(size, "client-output-buffer-limit")
+        elif session is not None and not session.authenticated:
+            size += unacknowledged_bytes(self.socket)
+            if size > self._reactor.settings.unauthenticated_output_buffer_limit + FIRST_REPLIES_BYTES:
+                self._close_unread(size, "unauthenticated-output-buffer-limit")
+
+    def _close_unread(self, size: int, directive: str) -> None:
+        self._reactor.node.statistics.output_limit_closes_total += 1
+        self._reactor.on_event("warning", f"closing client {self.client_id}: {size} bytes of replies unread ({directive})")
+        self._reactor.close_client(self)
 
     def close_when_sent(self) -> None:
         """Close behind the last reply."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 INTERVAL_S = 0.5
 HANDSHAKE_S = 5.0
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+_SYSTEM_BYTES = os.sysconf("SC_PHYS_PAGES") * _PAGE_BYTES
 STATM = Path("/proc/self/statm")
 
 
@@ -47,9 +48,10 @@ async def keep_house(reactor: Reactor, facts: dict[str, Any], disk_statistics: C
 
 
 def process_facts() -> dict[str, Any]:
-    """Memory and processor time of this process."""
+    """Memory and processor time of this process, and the memory of the machine."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     facts = {"used_cpu_user": usage.ru_utime, "used_cpu_sys": usage.ru_stime, "rss_peak_bytes": usage.ru_maxrss * 1024}
+    facts["total_system_memory"] = _SYSTEM_BYTES
     facts["rss_bytes"] = int(STATM.read_text().split()[1]) * _PAGE_BYTES if STATM.exists() else facts["rss_peak_bytes"]
     return facts
 
@@ -66,10 +68,7 @@ def close_hoarders(reactor: Reactor) -> None:
     limit = reactor.settings.maxmemory_clients
     if not limit:
         return
-    held = {
-        client_id: session.out_bytes + (session.reader.pending_bytes if session.reader is not None else 0)
-        for client_id, session in reactor.node.clients.items()
-    }
+    held = {client_id: session.out_bytes + session.unfinished_bytes for client_id, session in reactor.node.clients.items()}
     total = sum(held.values())
     for client_id in sorted(held, key=lambda client_id: held[client_id], reverse=True):
         if total <= limit:

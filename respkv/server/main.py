@@ -28,7 +28,7 @@ from respkv.config.founders import CLUSTER_PORT_OFFSET, announced
 from respkv.config.start import STANDARD_INPUT, Start, configure
 from respkv.errors import ConfigurationError, DamageError, StorageError
 from respkv.server import turns
-from respkv.server.housekeeping import keep_house
+from respkv.server.housekeeping import keep_house, process_facts
 from respkv.server.journal import Journal
 from respkv.server.links import keep_link
 from respkv.server.reactor import Reactor
@@ -165,8 +165,10 @@ def _run(start: Start, journal: Journal) -> int:
     peers = _listen(settings, settings.cluster_port or port + CLUSTER_PORT_OFFSET)
     me = announced(settings, port=port, cluster_port=peers[0].getsockname()[1])
     directory = DataDirectory(Path(settings.dir))
+    startup_bytes = process_facts()["rss_bytes"]
     try:
         node, disk, facts = build(start, journal, directory, me)
+        facts.update(process_facts(), rss_startup_bytes=startup_bytes)
         reactor = Reactor(node=node, disk=disk, settings=settings, secret=secret, on_event=journal.write)
         facts["post"] = reactor.post
         for listener in clients:

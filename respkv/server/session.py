@@ -53,6 +53,11 @@ class Session(Client):
         self.subject: Client = self
         """Which client the commands speak of and change."""
 
+    @property
+    def unfinished_bytes(self) -> int:
+        """Bytes of a command that has not come as a whole."""
+        return self.reader.pending_bytes if self.reader is not None else 0
+
     def set_authenticated(self, *, authenticated: bool) -> None:
         """Trust the client, or no longer."""
         self.authenticated = authenticated

@@ -270,6 +270,19 @@ def test_strangers_who_do_not_read_are_closed(guarded: NodeProcess, command: byt
     assert guarded.rss_bytes() - memory < 20 * MB
 
 
+def test_little_is_sent_to_strangers_who_do_not_read(guarded: NodeProcess) -> None:
+    """What their own kernel takes is not ours to limit, so that is kept small here."""
+    with guarded.client(password=PASSWORD) as client:
+        before = client.info("stats")
+        with guarded.connect(timeout_s=10) as wire, contextlib.suppress(ConnectionError):
+            wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            for _ in range(50):
+                wire.send(packed("PING") * 2000)
+            wait_until("it is closed", lambda: client.info("stats")["evicted_clients"] > before["evicted_clients"])
+        assert client.info("stats")["total_net_output_bytes"] - before["total_net_output_bytes"] < 400_000
+    assert "bytes of replies unread (unauthenticated-output-buffer-limit)" in guarded.log()
+
+
 def is_reset(wire: Wire) -> bool:
     """Whether the other side is gone, without reading what it sent."""
     try:

@@ -106,6 +106,13 @@ def test_client_list_tells_what_redis_tells(world: World, client: Connection) ->
     assert b" cmd=client|list " in lines[1]
 
 
+def test_client_list_tells_what_a_client_holds(world: World, client: Connection) -> None:
+    half = packed("SET k value")[:-5]
+    client.send(half)
+    told = fields_of(world.connect().ask(f"CLIENT LIST ID {client.client_id}"))
+    assert (told["qbuf"], told["tot-mem"]) == (str(len(half)), str(len(half)))
+
+
 @pytest.mark.parametrize(("line", "name"), [("GET a", "get"), ("SET a 1", "set"), ("SET a 1 NX", "set"), ("CLIENT ID", "client|id")])
 def test_client_list_names_the_last_command(world: World, client: Connection, line: str, name: str) -> None:
     client.ask("PING", line)

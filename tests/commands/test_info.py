@@ -53,6 +53,24 @@ def test_in_resp3_it_is_a_text_for_people() -> None:
     assert raw == b"=34\r\ntxt:# Cluster\r\ncluster_enabled:1\r\n\r\n"
 
 
+@pytest.mark.parametrize("maxmemory", ["0", "1gb"])
+def test_memory_is_told_of_the_process_and_of_the_records_in_it(maxmemory: str) -> None:
+    world = World(1, maxmemory=maxmemory)
+    client = world.client()
+    # The peak and the present are read one after the other.
+    world.processes[0].node.context.facts.update(rss_bytes=60 << 20, rss_peak_bytes=59 << 20, rss_startup_bytes=40 << 20)
+    for number in range(50):
+        client("SET", f"key:{number}", "x" * 100)
+    world.advance(2.0)
+    told = fields(client, "memory")
+    assert told["used_memory"] == told["used_memory_rss"] == told["used_memory_peak"] == str(60 << 20)
+    assert told["used_memory_peak_perc"] == "100.00%"
+    assert told["used_memory_startup"] == str(40 << 20)
+    dataset = int(told["used_memory_dataset"])
+    assert 50 * 200 < dataset < 50 * 400
+    assert told["used_memory_overhead"] == told["mem_not_counted_for_evict"] == str((60 << 20) - dataset)
+
+
 @pytest.mark.parametrize("nodes", [1, 3])
 def test_commands_errors_hits_and_misses_are_counted(nodes: int) -> None:
     world = World(nodes)

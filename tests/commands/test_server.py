@@ -106,8 +106,21 @@ def test_object_and_memory() -> None:
     assert str(client("MEMORY", "USAGE", "a", "FOO", "1")) == "ERR syntax error"
     assert client("MEMORY", "PURGE") == b"OK"
     assert client("MEMORY", "DOCTOR").startswith(b"Hi Sam")
-    stats = client("MEMORY", "STATS")
-    assert stats[stats.index(b"keys.count") + 1] == 1
+
+
+@pytest.mark.parametrize("maxmemory", ["0", "1gb"])
+def test_what_all_keys_take_is_what_memory_usage_tells_of_each(maxmemory: str) -> None:
+    world = World(1, maxmemory=maxmemory)
+    client = world.client()
+    for number in range(10, 60):
+        client("SET", f"key:{number}", "x" * 100)
+    world.advance(2.0)
+    usage = client("MEMORY", "USAGE", "key:10")
+    flat = client("MEMORY", "STATS")
+    told = dict(zip(flat[::2], flat[1::2], strict=True))
+    assert told[b"keys.count"] == 50
+    assert told[b"keys.bytes-per-key"] == usage
+    assert told[b"dataset.bytes"] == 50 * usage
 
 
 def test_each_container_explains_itself() -> None:
