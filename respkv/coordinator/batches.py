@@ -128,6 +128,10 @@ class WriteBatch:
         self.parent: Division | WriteBatch | None = None
         """What to tell when this batch has its quorum: a batch whose records it sends again, or of a fallback's share."""
 
+    def carried_bytes(self) -> int:
+        """How long its records are."""
+        return sum(map(len, self.items))
+
     def reached(self) -> bool:
         """Whether the quorum is met."""
         return (
@@ -199,6 +203,10 @@ class ReadBatch:
         self.open = True
         self.repair: Repair | None = None
         """Those of its keys that wait until enough replicas have what was found."""
+
+    def carried_bytes(self) -> int:
+        """How long the answers are, for all that is known of them."""
+        return sum(map(len, self.best))
 
 
 def merge_answers(best: list[bytes], records: list[bytes]) -> None:

@@ -24,7 +24,7 @@ from respkv.errors import NoQuorumError
 from respkv.metrics import LatencyHistogram
 from respkv.placement.slots import key_slot
 from respkv.resp.writer import bulk
-from respkv.transport.bounds import LONG_BYTES
+from respkv.transport.bounds import LONG_BYTES, transfer_s
 from respkv.versions.records import ABSENT, HEADER_BYTES, VALUE, pack_stamp, string_tail, value_of
 
 if TYPE_CHECKING:
@@ -110,6 +110,8 @@ class Coordinator:
         """Keys whose reads and writes wait for their quorum."""
         self.on_late: Callable[[NodeId], None] = lambda _: None
         """Called for a replica that is slower than `speculative-retry`: evidence for the failure detector."""
+        self.on_long_hinted: Callable[[NodeId, int, list[bytes]], None] = lambda _peer, _sequence, _pairs: None
+        """Called with what an owner was sent and gets hints of, because it takes long: it may be under way still."""
         self.skew_ms: int | None = None
         """How far this node's clock is off, once that is too far to stamp writes."""
         self.writes_disabled = ""
@@ -121,6 +123,8 @@ class Coordinator:
         self.writes = Writes(self)
         self.succession = Succession(self)
         self._slow: deque[tuple[float, ReadBatch | WriteBatch]] = deque()
+        self._slow_long: list[tuple[float, ReadBatch | WriteBatch]] = []
+        """Those that are slow, as they should be: what they carry is long."""
         self._deadlines: deque[tuple[float, ReadBatch | WriteBatch]] = deque()
 
     def use_actor(self, actor: bytes) -> None:
@@ -335,6 +339,7 @@ class Coordinator:
         while deadlines and not deadlines[0][1].open and not deadlines[0][1].waiting:
             deadlines.popleft()
         due = [queue[0][0] for queue in (slow, deadlines) if queue]
+        due += [at for at, _ in self._slow_long]
         if self.repairs:
             due.append(self.repairs.next_due())
         return min(due) if due else None
@@ -344,15 +349,19 @@ class Coordinator:
         now = self.turn.now
         slow, deadlines = self._slow, self._deadlines
         while slow and slow[0][0] <= now:
-            batch = slow.popleft()[1]
-            for peer in batch.waiting:
-                if peer != self.me:
-                    self.on_late(peer)
-            if batch.open and self.speculation_allowed and self._may_speculate():
-                if isinstance(batch, WriteBatch):
-                    self.writes.speculate(batch)
-                else:
-                    self.reads.speculate(batch)
+            at, batch = slow.popleft()
+            extra_s = transfer_s(batch.carried_bytes())
+            if extra_s:
+                self._slow_long.append((at + extra_s, batch))
+            else:
+                self._on_slow(batch)
+        if self._slow_long:
+            waiting, self._slow_long = self._slow_long, []
+            for at, batch in waiting:
+                if at <= now:
+                    self._on_slow(batch)
+                elif batch.open:
+                    self._slow_long.append((at, batch))
         while deadlines and deadlines[0][0] <= now:
             batch = deadlines.popleft()[1]
             if isinstance(batch, WriteBatch):
@@ -361,6 +370,16 @@ class Coordinator:
                 self.reads.give_up(batch)
         if self.repairs:
             self.repairs.expire()
+
+    def _on_slow(self, batch: ReadBatch | WriteBatch) -> None:
+        for peer in batch.waiting:
+            if peer != self.me:
+                self.on_late(peer)
+        if batch.open and self.speculation_allowed and self._may_speculate():
+            if isinstance(batch, WriteBatch):
+                self.writes.speculate(batch)
+            else:
+                self.reads.speculate(batch)
 
     def _may_speculate(self) -> bool:
         """Whether the budget allows to ask twice: a cluster that is slow all over must not be asked for more."""

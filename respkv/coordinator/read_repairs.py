@@ -19,6 +19,7 @@ from respkv.coordinator.batches import Waiter, lacks, stale_indices
 from respkv.coordinator.quorum import repair_timeout
 from respkv.placement.slots import key_slot
 from respkv.transport import frames
+from respkv.transport.bounds import LONG_BYTES, transfer_s
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -113,7 +114,8 @@ class ReadRepairs:
         repair.sequence = coordinator.turn.next_sequence()
         repair.due = batch.sent_at + coordinator.request_timeout_s
         if coordinator.speculative_retry_s:
-            repair.slow_at = coordinator.turn.now + coordinator.speculative_retry_s
+            size = sum(len(batch.best[index]) for index in repair.readers)
+            repair.slow_at = coordinator.turn.now + coordinator.speculative_retry_s + transfer_s(size)
         self._repairs[repair.sequence] = batch.repair = repair
         coordinator.waiting_count += len(repair.readers)
         coordinator.statistics.blocking_repairs_total += len(repair.readers)
@@ -140,6 +142,9 @@ class ReadRepairs:
         pairs: list[bytes] = []
         for index in indices:
             pairs += (batch.keys[index], batch.best[index])
+        body = _encode(pairs)
+        if len(body) > LONG_BYTES and not self._may_send_long(peer, body, is_awaited=repair is not None):
+            return
         coordinator.statistics.read_repairs_total += len(indices)
         sequence = 0
         if repair is not None:
@@ -149,13 +154,20 @@ class ReadRepairs:
                 repair.told.add(peer)
                 repair.sent[peer] = awaited
         if peer != coordinator.me:
-            coordinator.turn.post(peer, frames.REPAIR, sequence, _encode(pairs))
+            coordinator.turn.post(peer, frames.REPAIR, sequence, body)
             return
         if repair is None:
             self._take_in(pairs, sequence)
         else:
             # What is here may end the waiting at once: others are asked first.
             repair.mine = pairs
+
+    def _may_send_long(self, peer: NodeId, body: bytes, *, is_awaited: bool) -> bool:
+        """Whether a long repair may be sent: if nobody waits for it, not while much is on its way to the replica, for it may be this."""
+        coordinator = self._coordinator
+        if peer == coordinator.me:
+            return True
+        return (is_awaited or peer not in coordinator.turn.backlog) and coordinator.turn.fits(peer, body)
 
     def _take_in(self, pairs: list[bytes], sequence: int) -> None:
         """Give this node's own copy what it lacks. The keys may have left memory since they were read."""

@@ -364,6 +364,8 @@ class Writes:
         batch.waiting -= set(late)
         for peer in late:
             self._coordinator.compensation.keep_for(batch, peer)
+            if batch.size > LONG_BYTES and peer in batch.route.write_peers:
+                self._coordinator.on_long_hinted(peer, batch.sequence, batch.items)
         if batch.open:
             # What had to be sent again under a later stamp was not taken by enough.
             needed, answered = batch.quorum.w, min(batch.acks, batch.quorum.w - 1) if batch.resends else batch.acks

@@ -2,13 +2,15 @@
 
 Rule 1: a row is dropped only when its owner has acknowledged the record.
 Rule 2: one batch at a time per owner; nothing to an owner that does not answer in time, or links and queues would fill
-just when it comes back (Scylla's hint storms).
+just when it comes back (Scylla's hint storms). How long an answer may take grows with what was sent, and each time that nothing
+comes of it; an answer that comes later still counts.
 Rule 3: never slower than `handoff-rate-min`; faster while the owner answers within `handoff-latency-target`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -32,7 +34,12 @@ BATCH_KEYS_FIRST = 32
 """How big the records of rows are that were found on the disk is not known before they are loaded: begin with few."""
 BATCH_BYTES_MAX = 256 * 1024
 ANSWER_S = 2.0
+"""How long an answer may take beside what was sent itself, which may take as long as at `handoff-rate-min`."""
 REST_AFTER_FAILURE_S = 1.0
+PATIENCE_MAX = 32
+"""How many times as long an owner is waited for, and left alone, that did not answer several times in a row."""
+UNANSWERED_MAX = 16
+"""Of so many batches an answer that is late still counts."""
 REST_BEFORE_UNSENDABLE_S = 30.0
 """Only what is too long for any frame is left: somebody has to resolve it, or to write it anew."""
 _encode = msgspec.msgpack.Encoder().encode
@@ -41,13 +48,29 @@ _encode = msgspec.msgpack.Encoder().encode
 class _Flow:
     """What is on its way to one owner."""
 
-    __slots__ = ("keys_max", "next_at", "rate", "sent", "sent_at", "sent_bytes", "sequence", "unsendable_count", "waiting")
+    __slots__ = (
+        "due",
+        "keys_max",
+        "next_at",
+        "patience",
+        "rate",
+        "sent",
+        "sent_at",
+        "sent_bytes",
+        "sequence",
+        "unsendable_count",
+        "waiting",
+    )
 
     def __init__(self, rate: float) -> None:
         self.rate = rate
         self.keys_max = BATCH_KEYS_FIRST
         self.sequence = 0
-        self.sent: dict[bytes, bytes] = {}
+        self.sent: dict[int, dict[bytes, bytes]] = {}
+        """The records that went out under a sequence number and are not answered yet; those that are late as well."""
+        self.due = 0.0
+        """When the answer to the last of them is late."""
+        self.patience = 1
         self.sent_at = 0.0
         self.sent_bytes = 0
         self.next_at = 0.0
@@ -118,11 +141,15 @@ class Handoff:
             if flow is None:
                 flow = self._flows[owner] = _Flow(self.rate_min)
             if flow.waiting:
-                if flow.sequence and now >= flow.sent_at + ANSWER_S:
+                if flow.sequence and now >= flow.due:
                     self._rest(flow)
                 continue
             if now >= flow.next_at:
-                self._prepare(owner, flow)
+                if owner in self._turn.backlog:
+                    # Much is on its way to it, and may be just this.
+                    flow.next_at = now + REST_AFTER_FAILURE_S
+                else:
+                    self._prepare(owner, flow)
 
     def _prepare(self, owner: NodeId, flow: _Flow) -> None:
         keys: list[bytes] = []
@@ -141,7 +168,7 @@ class Handoff:
         gone: list[bytes] = []
         moved: list[bytes] = []
         unsendable: list[bytes] = []
-        flow.sent = {}
+        sent: dict[bytes, bytes] = {}
         size = 0
         for key in keys:
             if size >= BATCH_BYTES_MAX:
@@ -157,8 +184,8 @@ class Handoff:
                 unsendable.append(key)
             else:
                 pairs += (key, record)
-                flow.sent[key] = record
-        flow.keys_max = max(min(2 * (len(gone) + len(moved) + len(flow.sent)), BATCH_KEYS_MAX), 1)
+                sent[key] = record
+        flow.keys_max = max(min(2 * (len(gone) + len(moved) + len(sent)), BATCH_KEYS_MAX), 1)
         if gone:
             self._drop(owner, gone, reason="forgotten")
         if moved and not self._pass_on(owner, moved):
@@ -177,27 +204,62 @@ class Handoff:
             self._rest(flow)
             return
         flow.unsendable_count = 0
-        flow.sequence = self._turn.next_sequence()
-        flow.sent_at = self._turn.now
-        flow.sent_bytes = len(body)
+        self._await(flow, self._turn.next_sequence(), sent, size=len(body))
         self.batches_total += 1
         self._turn.post(owner, frames.REPAIR, flow.sequence, body)
+
+    def _await(self, flow: _Flow, sequence: int, sent: dict[bytes, bytes], *, size: int) -> None:
+        flow.waiting = True
+        flow.sequence = sequence
+        flow.sent[sequence] = sent
+        if len(flow.sent) > UNANSWERED_MAX:
+            del flow.sent[next(iter(flow.sent))]
+        flow.sent_at = self._turn.now
+        flow.sent_bytes = size
+        flow.due = self._turn.now + (ANSWER_S + size / self.rate_min) * flow.patience
+
+    def expect(self, owner: NodeId, sequence: int, pairs: Sequence[bytes]) -> None:
+        """Long records that an owner was sent before they became hints may still be under way.
+
+        They are not sent again before that has failed, and its answer drops their rows.
+        """
+        rows = self._hints.rows.get(owner, {})
+        items = iter(pairs)
+        sent = {key: record for key, record in zip(items, items, strict=True) if key in rows}
+        if not sent:
+            return
+        flow = self._flows.get(owner)
+        if flow is None:
+            flow = self._flows[owner] = _Flow(self.rate_min)
+        if not flow.waiting or flow.sequence:
+            self._await(flow, sequence, sent, size=sum(map(len, pairs)))
 
     def on_ack(self, peer: NodeId, sequences: list[int]) -> None:
         """An owner has records in its log: if they are ours, their rows go."""
         flow = self._flows.get(peer)
-        if flow is None or not flow.waiting or flow.sequence not in sequences:
+        if flow is None or not flow.sent:
             return
+        for sequence in sequences:
+            sent = flow.sent.pop(sequence, None)
+            if sent is not None:
+                if flow.waiting and sequence == flow.sequence:
+                    self._answered(flow)
+                self._parking.when_loaded(list(sent), partial(self._delivered, peer, sent))
+
+    def _answered(self, flow: _Flow) -> None:
         now = self._turn.now
         latency = now - flow.sent_at
-        if latency <= self.latency_target_s:
+        target = self.latency_target_s
+        if flow.sent_bytes > 2 * BATCH_BYTES_MAX:
+            # A single long record takes its time on the way.
+            target += flow.sent_bytes / self.rate_max
+        if latency <= target:
             flow.rate = min(flow.rate * 1.5, self.rate_max)
         else:
             flow.rate = max(flow.rate / 2, self.rate_min)
         flow.next_at = now + max(flow.sent_bytes / flow.rate - latency, 0.0)
         flow.waiting = False
-        sent, flow.sent = flow.sent, {}
-        self._parking.when_loaded(list(sent), lambda: self._delivered(peer, sent))
+        flow.patience = 1
 
     def _delivered(self, owner: NodeId, sent: dict[bytes, bytes]) -> None:
         # A key that was written again meanwhile keeps its row: the owner may lack that later record.
@@ -239,21 +301,23 @@ class Handoff:
 
     def _rest(self, flow: _Flow) -> None:
         flow.waiting = False
-        flow.sent = {}
         flow.rate = self.rate_min
-        flow.next_at = self._turn.now + REST_AFTER_FAILURE_S
+        flow.next_at = self._turn.now + REST_AFTER_FAILURE_S * flow.patience
+        flow.patience = min(2 * flow.patience, PATIENCE_MAX)
 
     def on_refused(self, peer: NodeId, sequence: int) -> None:
         """An owner did not take a batch: it gets time."""
         flow = self._flows.get(peer)
-        if flow is not None and flow.waiting and flow.sequence == sequence:
+        if flow is not None and flow.sent.pop(sequence, None) is not None and flow.waiting and flow.sequence == sequence:
             self._rest(flow)
 
     def on_peer_closed(self, peer: NodeId) -> None:
-        """The link to an owner broke."""
+        """The link to an owner broke: what it was sent may have been lost."""
         flow = self._flows.get(peer)
-        if flow is not None and flow.waiting and flow.sequence:
-            self._rest(flow)
+        if flow is not None:
+            flow.sent.clear()
+            if flow.waiting and flow.sequence:
+                self._rest(flow)
 
     def next_due(self) -> float | None:
         """When `tick` is to be called again."""
@@ -266,6 +330,6 @@ class Handoff:
                 elif not flow.waiting:
                     due.append(flow.next_at)
                 elif flow.sequence:
-                    due.append(flow.sent_at + ANSWER_S)
+                    due.append(flow.due)
                 # Else its records are on their way from the disk, and their arrival is a turn.
         return min(due) if due else None

@@ -187,6 +187,7 @@ class Node:
         self._scans: dict[int, Any] = {}
         self.coordinator.succession.rng = random.Random(rng.random())
         self.coordinator.on_late = lambda peer: self.membership.late_answer(peer, turn.now)
+        self.coordinator.on_long_hinted = self.handoff.expect
         self.cluster.on_change = self._on_cluster_change
         self.cluster.live_peers = lambda: sorted(self.topology.usable())
         self._on_cluster_change()

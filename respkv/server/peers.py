@@ -127,6 +127,7 @@ class Peers:
 
     def _on_write_newer(self, peer: NodeId, sequence: int, body: bytes) -> None:
         self._coordinator.writes.on_newer(peer, sequence, _decode_numbers(body))
+        self._handoff.on_ack(peer, [sequence])
 
     def _on_refused(self, peer: NodeId, sequence: int, body: bytes) -> None:
         self._turn.events.append(("notice", f"{peer[:8]} refused a request: {body[:100].decode('utf-8', 'replace')}"))

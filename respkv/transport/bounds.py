@@ -10,6 +10,13 @@ LONG_BYTES = 256 * 1024
 """From here on a section is worth looking at before it is queued."""
 SECTION_BYTES_MAX = 32 << 20
 """What is made of many records is cut up when it is longer. A single record may be longer than this."""
+LONG_BYTES_PER_S = 16 << 20
+"""What a link and the node behind it carry at least, while all is well: nobody is slow for what is long before this has passed."""
+
+
+def transfer_s(size: int) -> float:
+    """How much later than a short one an answer may come to what is so long, or an answer that is."""
+    return size / LONG_BYTES_PER_S if size > LONG_BYTES else 0.0
 
 
 def frame_bytes_max(bulk_bytes_max: int) -> int:

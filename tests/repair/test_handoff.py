@@ -217,18 +217,108 @@ def test_an_owner_that_does_not_answer_gets_time() -> None:
     holder = Holder(is_replica=True)
     holder.hold(B, k=b"v")
     ((_, first, _),) = holder.tick()
-    assert holder.handoff.next_due() == holder.turn.now + ANSWER_S
+    assert holder.handoff.next_due() == pytest.approx(holder.turn.now + ANSWER_S, abs=0.001)
     assert holder.tick(ANSWER_S / 2) == []
     assert holder.tick(ANSWER_S) == []
     assert holder.handoff.next_due() == holder.turn.now + REST_AFTER_FAILURE_S
     assert holder.tick(REST_AFTER_FAILURE_S / 2) == []
-    # Its answer comes at last, and is too late to be told from one to the next batch.
-    holder.handoff.on_ack(B, [first])
-    assert holder.hints.count() == 1
     ((_, second, found),) = holder.tick(REST_AFTER_FAILURE_S)
     assert found == {b"k": string(b"v")}
+    assert second != first
+    # Its first answer comes at last.
+    holder.handoff.on_ack(B, [first])
+    assert holder.hints.count() == 0
     holder.handoff.on_ack(B, [second])
     assert holder.hints.count() == 0
+    assert holder.handoff.next_due() is None
+
+
+def test_an_answer_may_take_as_long_as_what_was_sent() -> None:
+    holder = Holder(is_replica=True)
+    holder.handoff.rate_min = 1e6
+    holder.hold(B, k=b"x" * 10_000_000)
+    assert len(holder.tick()) == 1
+    assert holder.tick(ANSWER_S) == []
+    assert holder.tick(ANSWER_S) == []
+    assert holder.tick(7.0) == []
+    due = holder.handoff.next_due()
+    assert due is not None
+    assert 0 < due - holder.turn.now < 1.1
+
+
+def test_what_is_not_answered_is_sent_again_more_and_more_seldom_until_an_answer_comes() -> None:
+    holder = Holder(is_replica=True)
+    holder.hold(B, k=b"v")
+
+    def sent_within(seconds: float) -> list[int]:
+        return [sequence for _ in range(int(seconds * 10)) for _, sequence, _ in holder.tick(0.1)]
+
+    # Every three seconds, it would be 200.
+    sequences = sent_within(600.0)
+    assert 6 < len(sequences) < 15
+    # But not more and more seldom for ever.
+    assert 1 <= len(sent_within(120.0)) <= 2
+    holder.hold(B, m=b"w")
+    holder.handoff.on_ack(B, [sequences[-1]])
+    ((_, sequence, found),) = holder.tick(200.0) or holder.tick(1.0) or holder.tick(200.0)
+    assert found == {b"m": string(b"w")}
+    holder.handoff.on_ack(B, [sequence])
+    holder.hold(B, k=b"v")
+    assert len(sent_within(9.0)) >= 2
+
+
+def test_a_long_record_does_not_make_its_owner_look_slow() -> None:
+    holder = Holder(is_replica=True)
+    handoff = holder.handoff
+    for name in "abcdef":
+        holder.hold(B, **{name: b"x" * 10_000_000})
+    pauses = []
+    for _ in range(6):
+        ((_, sequence, _),) = holder.tick(60.0)
+        holder.turn.now += 0.1
+        handoff.on_ack(B, [sequence])
+        pauses.append((handoff.next_due() or holder.turn.now) - holder.turn.now)
+    assert pauses[-2] < pauses[0] / 4
+
+
+def test_what_waits_to_be_sent_to_an_owner_already_goes_first() -> None:
+    holder = Holder(is_replica=True)
+    holder.hold(B, k=b"v")
+    holder.turn.backlog[B] = 10_000_000
+    assert holder.tick() == []
+    due = holder.handoff.next_due()
+    assert due is not None
+    assert due > holder.turn.now
+    assert holder.tick(REST_AFTER_FAILURE_S) == []
+    del holder.turn.backlog[B]
+    assert len(holder.tick(REST_AFTER_FAILURE_S)) == 1
+
+
+@pytest.mark.parametrize("ending", ["answer", "silence", "close"])
+def test_what_its_owner_was_sent_before_it_became_a_hint_is_not_sent_again_at_once(ending: str) -> None:
+    holder = Holder(is_replica=True)
+    value = b"x" * 4_000_000
+    holder.hold(B, k=value)
+    holder.handoff.expect(B, 77, [b"k", string(value)])
+    assert holder.tick() == []
+    assert holder.tick(ANSWER_S + 3.0) == []
+    match ending:
+        case "answer":
+            holder.handoff.on_ack(B, [77])
+            assert holder.hints.count() == 0
+        case "silence":
+            assert holder.tick(2.0) == []
+            assert len(holder.tick(REST_AFTER_FAILURE_S)) == 1
+        case _:
+            holder.handoff.on_peer_closed(B)
+            assert len(holder.tick(REST_AFTER_FAILURE_S)) == 1
+
+
+def test_nothing_is_expected_of_an_owner_for_whom_somebody_else_keeps_the_hint() -> None:
+    holder = Holder(is_replica=True)
+    holder.hold(B, k=b"v")
+    holder.handoff.expect(B, 77, [b"m", string(b"w")])
+    assert len(holder.tick()) == 1
 
 
 @pytest.mark.parametrize("event", ["refused", "closed"])
@@ -238,7 +328,7 @@ def test_an_owner_that_refuses_or_is_gone_gets_time(event: str) -> None:
     ((_, sequence, _),) = holder.tick()
     if event == "refused":
         holder.handoff.on_refused(B, sequence + 1)
-        assert holder.handoff.next_due() == holder.turn.now + ANSWER_S
+        assert holder.handoff.next_due() == pytest.approx(holder.turn.now + ANSWER_S, abs=0.001)
         holder.handoff.on_refused(B, sequence)
     else:
         holder.handoff.on_peer_closed(B)
