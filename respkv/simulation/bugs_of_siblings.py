@@ -26,7 +26,7 @@ class ActorReused(Bugs):
         "clients": 9,
         "think_s": 0.03,
         "sync_s": (0.3, 1.0),
-        "fault_pause_s": 1.5,
+        "fault_pause_s": 3.0,
         "factors": (),
         "skew_ms": 5.0,
         "load_s": 20.0,
