@@ -43,6 +43,8 @@ NOTHING = "Dave, no latency spike was observed during the lifetime of this node,
 ADVICE = {
     "command": "Clients waited this long for a command: SLOWLOG GET shows which. With many keys in one command, or replicas far away, "
     "that is to be expected; otherwise compare RESPKV STATUS and the quorum section of INFO on the other nodes.",
+    "quorum-timeout": "Too few replicas answered a read or a write in time: SLOWLOG GET shows some of them, RESPKV STATUS which nodes are "
+    "away. If all are up, they are too busy, or the values too long for request-timeout.",
     "loop-lag": "The node's own loop came late: its processor was busy elsewhere, or the machine swapped or paused. "
     "Meanwhile it suspects others more patiently and asks no further replicas (loop-lag-threshold).",
 }

@@ -13,7 +13,7 @@ from respkv.resp.numbers import parse_integer
 from respkv.resp.writer import OK, array, bulk, bulks, integer
 
 if TYPE_CHECKING:
-    from respkv.commands.context import Context, Request
+    from respkv.commands.context import Client, Context, Request
 
 ARGUMENTS_SHOWN_MAX = 32
 ARGUMENT_SHOWN_BYTES_MAX = 128
@@ -31,16 +31,16 @@ RESET
     Reset the slowlog."""
 
 
-def note(context: Context, request: Request, microseconds: int) -> None:
+def note(context: Context, arguments: list[bytes], client: Client | None, microseconds: int) -> None:
     """Keep a command that was slow; the oldest makes room."""
-    client, entries = request.client, context.slowlog
+    entries = context.slowlog
     number = context.facts["slowlog_number"] = context.facts.get("slowlog_number", -1) + 1
     entries.appendleft(
         SlowlogEntry(
             number=number,
             unix_s=context.turn.wall_ms // 1000,
             microseconds=microseconds,
-            arguments=shown(request.args),
+            arguments=shown(arguments),
             address=client.address if client is not None else "",
             name=client.name if client is not None else b"",
         )

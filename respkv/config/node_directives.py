@@ -148,7 +148,8 @@ OBSERVATION = Group(
             maximum=INT64_MAX,
             unit="microseconds",
             help="Commands whose clients wait longer are kept in SLOWLOG. Unlike in Redis, waiting for other nodes is part of it. "
-            "0 keeps every command but plain GET and SET, which are not timed one by one; -1 keeps none. Lower it to see more.",
+            "Of plain GETs and SETs that were slow together the first few are kept; 0 keeps every other command; -1 keeps none. Lower it "
+            "to see more.",
         ),
         Directive(
             name="slowlog-max-len",

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from respkv.errors import ClientError
     from respkv.ids import NodeId
 
+ENDED_SHOWN_MAX = 8
+"""So many of the commands that were slow or failed together are told one by one."""
 Cell = list[Any]
 """[None], then [reply bytes]."""
 
@@ -57,6 +59,20 @@ class Gatherer(Protocol):
         """One of the batches that its writes went into reached its quorum."""
 
 
+class Ended:
+    """Plain GETs or SETs that failed, or were slow, together."""
+
+    __slots__ = ("count", "error", "lines", "microseconds", "name")
+
+    def __init__(self, name: str, lines: list[tuple[Waiter | None, list[bytes]]], *, count: int, microseconds: int, error: bytes) -> None:
+        """`lines` are some of the `count` commands, and who waited for each, where that is known; `error` is what all heard, or empty."""
+        self.name = name
+        self.lines = lines
+        self.count = count
+        self.microseconds = microseconds
+        self.error = error
+
+
 class WriteBatch:
     """Writes of one turn to one set of replicas."""
 
@@ -67,6 +83,7 @@ class WriteBatch:
         "conns",
         "count",
         "diverted",
+        "gathered",
         "hinted",
         "instant",
         "items",
@@ -103,6 +120,8 @@ class WriteBatch:
         self.sent_at = 0.0
         self.items: list[bytes] = []
         """[key, record, key, record, ...]"""
+        self.gathered: set[int] = set()
+        """The places in `items` of what operations write: the others are plain SETs."""
         self.cell: Cell = [None]
         self.conns: list[Waiter] = []
         self.last_conn: Waiter | None = None

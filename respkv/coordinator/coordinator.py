@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from respkv.config.quorums import Quorums
-from respkv.coordinator.batches import Cell, Gatherer, ReadBatch, Waiter, WriteBatch
+from respkv.coordinator.batches import Cell, Ended, Gatherer, ReadBatch, Waiter, WriteBatch
 from respkv.coordinator.compensation import Compensation
 from respkv.coordinator.read_repairs import ReadRepairs
 from respkv.coordinator.reads import Reads
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from respkv.versions.clock import HybridClock
 
 
+NEVER_SLOW = 1 << 62
 SPECULATION_START = 1000
 """Keys that may be asked for twice before the budget has been earned."""
 
@@ -112,6 +113,9 @@ class Coordinator:
         """Called for a replica that is slower than `speculative-retry`: evidence for the failure detector."""
         self.on_long_hinted: Callable[[NodeId, int, list[bytes]], None] = lambda _peer, _sequence, _pairs: None
         """Called with what an owner was sent and gets hints of, because it takes long: it may be under way still."""
+        self.slow_us = NEVER_SLOW
+        self.on_ended: Callable[[Ended], None] = lambda _: None
+        """Called for plain GETs or SETs that took `slow_us`, or failed, and for what failed without any."""
         self.skew_ms: int | None = None
         """How far this node's clock is off, once that is too far to stamp writes."""
         self.writes_disabled = ""
@@ -277,6 +281,7 @@ class Coordinator:
             batch = self.writes.batch(route, quorum)
             if route.local_write:
                 self.store.merge(partition, key, record)
+            batch.gathered.add(len(batch.items))
             batch.items += (key, record)
             batches[id(batch)] = batch
             self.writes.grow(batch, len(key) + len(record))

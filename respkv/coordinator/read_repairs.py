@@ -211,7 +211,10 @@ class ReadRepairs:
         cell, conn = repair.readers.pop(index)
         coordinator, batch = self._coordinator, repair.batch
         coordinator.waiting_count -= 1
-        coordinator.statistics.read_latencies.record(int((coordinator.turn.now - batch.sent_at) * 1_000_000), 1)
+        microseconds = int((coordinator.turn.now - batch.sent_at) * 1_000_000)
+        coordinator.statistics.read_latencies.record(microseconds, 1)
+        if microseconds >= coordinator.slow_us:
+            coordinator.reads.account(batch, [(batch.keys[index], cell, conn)])
         coordinator.reads.tell(batch.best[index], cell, conn)
 
     def _end(self, repair: Repair, index: int) -> None:
@@ -224,6 +227,7 @@ class ReadRepairs:
         coordinator.waiting_count -= 1
         coordinator.statistics.blocking_repair_timeouts_total += 1
         error = repair_timeout(needed=repair.needed, answered=repair.have[index])
+        coordinator.reads.account(repair.batch, [(repair.batch.keys[index], cell, conn)], error.reply())
         if cell.__class__ is int:
             conn.failed(error)
         else:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from respkv.coordinator.batches import ReadBatch, Waiter, merge_answers
+from respkv.coordinator.batches import Ended, ReadBatch, Waiter, merge_answers
 from respkv.coordinator.quorum import crowding, read_timeout, refusal
 from respkv.coordinator.read_repairs import NOBODY
 from respkv.coordinator.replica import check_records
@@ -20,6 +20,8 @@ from respkv.transport import frames
 from respkv.versions.records import ABSENT, HEADER_BYTES, VALUE, value_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from respkv.config.quorums import Quorums
     from respkv.coordinator.coordinator import Coordinator
     from respkv.coordinator.routes import Route
@@ -173,7 +175,10 @@ class Reads:
             coordinator, count = self._coordinator, len(batch.keys)
             coordinator.waiting_count -= count
             count -= held
-            coordinator.statistics.read_latencies.record(int((coordinator.turn.now - batch.sent_at) * 1_000_000), count)
+            microseconds = int((coordinator.turn.now - batch.sent_at) * 1_000_000)
+            coordinator.statistics.read_latencies.record(microseconds, count)
+            if microseconds >= coordinator.slow_us:
+                self.account(batch, zip(batch.keys, batch.cells, batch.conns, strict=True))
         last: Waiter | None = None
         record: bytes
         for record, cell, conn in zip(batch.best, batch.cells, batch.conns, strict=True):
@@ -220,9 +225,10 @@ class Reads:
     def _fail_unfound(self, batch: ReadBatch, error: ClientError) -> None:
         """Those who read keys of which no answer knows hear an error; the others of the batch are left to be answered."""
         self._coordinator.statistics.read_timeouts_total += 1
-        for index, (record, cell, conn) in enumerate(zip(batch.best, batch.cells, batch.conns, strict=True)):
-            if record:
-                continue
+        unfound = [index for index, record in enumerate(batch.best) if not record]
+        self.account(batch, [(batch.keys[index], batch.cells[index], batch.conns[index]) for index in unfound], error.reply())
+        for index in unfound:
+            cell, conn = batch.cells[index], batch.conns[index]
             batch.cells[index], batch.conns[index] = [None], NOBODY
             if cell.__class__ is int:
                 conn.failed(error)
@@ -245,6 +251,7 @@ class Reads:
         self._coordinator.waiting_count -= len(batch.keys)
         self._coordinator.statistics.read_timeouts_total += 1
         reply = error.reply()
+        self.account(batch, zip(batch.keys, batch.cells, batch.conns, strict=True), reply)
         for cell, conn in zip(batch.cells, batch.conns, strict=True):
             if cell.__class__ is int:
                 conn.failed(error)
@@ -253,6 +260,16 @@ class Reads:
                 conn.drain()
         batch.cells, batch.conns, batch.answers = [], [], []
         self._in_flight.pop(batch.sequence, None)
+
+    def account(self, batch: ReadBatch, readers: Iterable[tuple[bytes, Any, Any]], error: bytes = b"") -> None:
+        """Tell of the plain GETs among the readers of a batch, (key, cell, connection) each, that were slow or failed."""
+        coordinator = self._coordinator
+        gets: list[tuple[Waiter | None, list[bytes]]] = [
+            (conn, [b"GET", key]) for key, cell, conn in readers if cell.__class__ is not int and conn is not NOBODY
+        ]
+        if gets or error:
+            microseconds = int((coordinator.turn.now - batch.sent_at) * 1_000_000)
+            coordinator.on_ended(Ended("GET", gets, count=len(gets), microseconds=microseconds, error=error))
 
     def _lost(self, batch: ReadBatch, peer: NodeId) -> None:
         batch.waiting.discard(peer)

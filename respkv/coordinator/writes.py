@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from respkv.coordinator.batches import Division, WriteBatch
+from respkv.coordinator.batches import ENDED_SHOWN_MAX, Division, Ended, WriteBatch
 from respkv.coordinator.quorum import refusal, write_timeout
 from respkv.errors import ClientError, ClockSkewError, OverloadedError, PeerProtocolError
 from respkv.transport import frames
 from respkv.transport.bounds import LONG_BYTES, SECTION_BYTES_MAX
-from respkv.versions.records import ABSENT, SIBLINGS, newest_stamp_of, restamped, stamp_of
+from respkv.versions.records import ABSENT, SIBLINGS, newest_stamp_of, restamped, stamp_of, value_of
 from respkv.versions.vectors import merge
 
 if TYPE_CHECKING:
@@ -291,7 +291,10 @@ class Writes:
         if batch.sequence and batch.parent.__class__ is not Division:
             coordinator, count = self._coordinator, len(batch.items) >> 1
             coordinator.waiting_count -= count
-            coordinator.statistics.write_latencies.record(int((coordinator.turn.now - batch.sent_at) * 1_000_000), count)
+            microseconds = int((coordinator.turn.now - batch.sent_at) * 1_000_000)
+            coordinator.statistics.write_latencies.record(microseconds, count)
+            if microseconds >= coordinator.slow_us:
+                self._account(batch)
         batch.cell[0] = OK
         for conn in batch.conns:
             conn.drain()
@@ -323,11 +326,24 @@ class Writes:
         self._coordinator.waiting_count -= len(batch.items) >> 1
         self._coordinator.statistics.write_timeouts_total += 1
         batch.cell[0] = error.reply()
+        if batch.parent is None:
+            self._account(batch, error.reply())
         for conn in batch.conns:
             conn.drain()
         for operation in batch.operations:
             operation.failed(error)
         batch.conns, batch.operations, batch.last_conn = [], [], None
+
+    def _account(self, batch: WriteBatch, error: bytes = b"") -> None:
+        """Tell of the plain SETs of a batch that were slow or failed. Where several connections wait, nobody knows which SET is whose."""
+        coordinator, items, conns = self._coordinator, batch.items, batch.conns
+        places = [place for place in range(0, len(items), 2) if place not in batch.gathered] if conns else []
+        if places or error:
+            conn = conns[0] if conns and all(other is conns[0] for other in conns) else None
+            wall_ms = coordinator.turn.wall_ms
+            lines = [(conn, [b"SET", items[place], value_of(items[place + 1], wall_ms) or b""]) for place in places[:ENDED_SHOWN_MAX]]
+            microseconds = int((coordinator.turn.now - batch.sent_at) * 1_000_000)
+            coordinator.on_ended(Ended("SET", lines, count=len(places), microseconds=microseconds, error=error))
 
     def on_refused(self, peer: NodeId, sequence: int) -> None:
         """A node did not carry out a write."""

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from respkv.commands import slowlog
-from respkv.commands.context import Context, Request
+from respkv.commands.context import Client, Context, Request
 from respkv.commands.table import COMMANDS, Command, Where, find
 from respkv.commands.values import PassedWrite
 from respkv.config.quorums import Quorums
+from respkv.coordinator.batches import ENDED_SHOWN_MAX, Ended
+from respkv.coordinator.coordinator import NEVER_SLOW
 from respkv.coordinator.operations import INTERNAL_ERROR, Ask, Call, Steps, Write
 from respkv.errors import ClientError, OverloadedError, PeerProtocolError
 from respkv.resp.replies import is_one_reply
@@ -53,6 +55,7 @@ class Dispatcher:
         """`touched` and `resumable` are the sessions of this turn that have replies, or a backlog to go on with."""
         self.context = context
         self.coordinator = context.coordinator
+        self.coordinator.on_ended = self.account_plain
         self.in_flight_max = 1024
         self.overloaded = False
         """Whether more keys wait for their quorum than `coordinator-in-flight-max` allows."""
@@ -240,9 +243,28 @@ class Dispatcher:
             self._count_error(reply)
         settings = self.context.settings
         if 0 <= settings.slowlog_log_slower_than <= microseconds:
-            slowlog.note(self.context, request, microseconds)
+            slowlog.note(self.context, request.args, request.client, microseconds)
         if 0 < settings.latency_monitor_threshold * 1000 <= microseconds:
             self.context.slow_events.record("command", unix_s=self.context.turn.wall_ms // 1000, milliseconds=microseconds // 1000)
+
+    def account_plain(self, ended: Ended) -> None:
+        """Account for plain GETs or SETs that were slow or failed; nobody looks at those that are well."""
+        context, settings = self.context, self.context.settings
+        if ended.error and ended.count:
+            COMMANDS[ended.name].statistics.failed += ended.count
+            self._count_error(ended.error, ended.count)
+        if 0 < settings.slowlog_log_slower_than <= ended.microseconds:
+            for waiter, arguments in ended.lines[:ENDED_SHOWN_MAX]:
+                slowlog.note(context, arguments, waiter if isinstance(waiter, Client) else None, ended.microseconds)
+        if 0 < settings.latency_monitor_threshold * 1000 <= ended.microseconds:
+            event = "quorum-timeout" if ended.error else "command"
+            context.slow_events.record(event, unix_s=context.turn.wall_ms // 1000, milliseconds=ended.microseconds // 1000)
+
+    def slow_us(self) -> int:
+        """How long plain commands may take before anybody is told."""
+        settings = self.context.settings
+        bounds = (settings.slowlog_log_slower_than, settings.latency_monitor_threshold * 1000)
+        return min((bound for bound in bounds if bound > 0), default=NEVER_SLOW)
 
     def failed(self, command: Command | None, error: ClientError) -> bytes:
         """Account for a command that was refused; its reply."""
@@ -252,12 +274,12 @@ class Dispatcher:
         self._count_error(reply)
         return reply
 
-    def _count_error(self, reply: bytes) -> None:
+    def _count_error(self, reply: bytes, count: int = 1) -> None:
         statistics = self.context.statistics
-        statistics.error_replies_total += 1
+        statistics.error_replies_total += count
         code = reply[1:].split(b" ", 1)[0][:32].decode("ascii", "replace")
         if code in statistics.errors or len(statistics.errors) < 128:
-            statistics.errors[code] = statistics.errors.get(code, 0) + 1
+            statistics.errors[code] = statistics.errors.get(code, 0) + count
 
     def internal_error(self, error: Exception) -> bytes:
         """Account for a bug; the reply to whoever met it."""

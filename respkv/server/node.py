@@ -437,6 +437,7 @@ class Node:
         coordinator.speculative_retry_s = settings.speculative_retry / 1000
         coordinator.repairs.mode = settings.read_repair
         self._turn.sync_each_turn = settings.appendfsync == "always"
+        coordinator.slow_us = self.dispatcher.slow_us()
         self.dispatcher.in_flight_max = settings.client_in_flight_max
         self.dispatcher.turn_commands_max = settings.turn_commands_max
         self.coordinator.speculation_ratio = settings.speculative_retry_percent / 100

@@ -65,7 +65,8 @@ def test_slow_commands_and_late_turns_are_told() -> None:
     assert client("LATENCY", "GRAPH", "command").startswith(b"command - high ")
     assert str(client("LATENCY", "GRAPH", "nosuch")) == "ERR No samples available for event 'nosuch'"
     assert client("LATENCY", "RESET", "nosuch", "command") == 1
-    assert client("LATENCY", "RESET") == 1
+    # Its quorum, and the node's loop.
+    assert client("LATENCY", "RESET") == 2
     assert client("LATENCY", "LATEST") == []
 
 
@@ -89,3 +90,84 @@ def test_a_graph_has_a_column_for_each_sample() -> None:
     assert lines[:2] == ["command - high 300 ms, low 100 ms (all time high 400 ms)", "-" * 80]
     assert lines[2:6] == ["  #", "  |", " #|", "_||_"]
     assert lines[6:] == ["", "1115", "ddds"]
+
+
+class SlowWorld(World):
+    """What nodes send each other may be late."""
+
+    is_slow = False
+    late: list[tuple[str, str, bytes]]
+
+    def deliver(self, source: str, target: str, frame: bytes) -> None:
+        if self.is_slow:
+            self.late.append((source, target, frame))
+        else:
+            super().deliver(source, target, frame)
+
+
+def test_plain_commands_that_time_out_are_told() -> None:
+    world = World(3, latency_monitor_threshold="100", request_timeout="500", hinted_handoff="yes")
+    client, other = world.client(), world.client()
+    client("CONFIG", "RESETSTAT")
+    client("SLOWLOG", "RESET")
+    for process in world.processes[1:]:
+        process.is_alive = False
+    client.send("GET", "{x}a")
+    other.send("GET", "{x}b")
+    client.send("SET", "{x}c", "long" * 100)
+    assert str(client.receive()).startswith("TIMEOUT")
+    assert str(client.receive()).startswith("TIMEOUT")
+    assert str(other.receive()).startswith("TIMEOUT")
+    stats = client("INFO", "commandstats").decode()
+    told = {line.partition(":")[0]: line for line in stats.splitlines()}
+    assert told["cmdstat_get"].startswith("cmdstat_get:calls=2,")
+    assert told["cmdstat_get"].endswith("failed_calls=2")
+    assert told["cmdstat_set"].endswith("failed_calls=1")
+    assert b"errorstat_TIMEOUT:count=3" in client("INFO", "errorstats")
+    ((name, _, last, worst),) = client("LATENCY", "LATEST")
+    assert name == b"quorum-timeout"
+    assert last == worst == 500
+    assert b"request-timeout" in client("LATENCY", "DOCTOR")
+    lines = [entry[3] for entry in client("SLOWLOG", "GET")]
+    assert sorted(lines)[:2] == [[b"GET", b"{x}a"], [b"GET", b"{x}b"]]
+    assert [line[:2] for line in sorted(lines)[2:]] == [[b"SET", b"{x}c"]]
+    assert all(entry[2] >= 500_000 for entry in client("SLOWLOG", "GET"))
+
+
+def test_plain_commands_that_are_answered_slowly_are_told_a_few_of_each_batch() -> None:
+    world = SlowWorld(3, latency_monitor_threshold="100", speculative_retry="0")
+    client = world.client()
+    client("CONFIG", "RESETSTAT")
+    client("SLOWLOG", "RESET")
+    client("SET", "{x}", "v")
+    client("GET", "{x}")
+    assert client("SLOWLOG", "LEN") == 0
+    world.is_slow, world.late = True, []
+    for number in range(20):
+        client.send("GET", f"{{x}}{number}")
+        client.send("SET", f"{{y}}{number}", number)
+    world.advance(0.2)
+    world.is_slow = False
+    for source, target, frame in world.late:
+        world.deliver(source, target, frame)
+    assert [client.receive() for _ in range(40)] == [None, b"OK"] * 20
+    told = [entry[3][0] for entry in client("SLOWLOG", "GET", "-1")]
+    assert told.count(b"GET") == told.count(b"SET") == 8
+    ((name, _, _, worst),) = client("LATENCY", "LATEST")
+    assert name == b"command"
+    assert worst >= 200
+
+
+def test_operations_that_are_slow_count_once() -> None:
+    world = World(3, request_timeout="500", hinted_handoff="yes")
+    client = world.client()
+    client("CONFIG", "RESETSTAT")
+    client("SLOWLOG", "RESET")
+    for process in world.processes[1:]:
+        process.is_alive = False
+    assert str(client("MSET", "{x}a", "1", "{x}b", "2")).startswith("TIMEOUT")
+    assert str(client("STRLEN", "{x}a")).startswith("TIMEOUT")
+    assert [entry[3][0] for entry in client("SLOWLOG", "GET")] == [b"STRLEN", b"MSET"]
+    stats = client("INFO", "commandstats").decode()
+    assert "cmdstat_set" not in stats
+    assert "cmdstat_get" not in stats
