@@ -55,7 +55,7 @@ DIGITS = set("0123456789")
 SETTLE_S = 30.0
 POLL_S = 0.2
 
-NOT_DIRECTIVES = {"apt-get", "py-spy", "redis-cli", "redis-tools", "set-timeout"}
+NOT_DIRECTIVES = {"apt-get", "argv-mem", "multi-mem", "py-spy", "redis-cli", "redis-tools", "set-timeout", "tot-mem"}
 
 
 @dataclass(frozen=True, slots=True)
