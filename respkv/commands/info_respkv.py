@@ -43,6 +43,8 @@ def _respkv(context: Context) -> Fields:
         "keys_with_siblings": sum(store.conflicted),
         "siblings_refused": context.coordinator.succession.refused_total,
         "loads_waiting": len(context.coordinator.parking),
+        "loads_waiting_keys": context.coordinator.parking.keys_waiting,
+        "loads_waiting_bytes": context.coordinator.parking.bytes_waiting,
         "operations_running": context.operations.running_count,
         "requests_waiting": context.coordinator.waiting_count,
         "protocol_errors": statistics.protocol_errors_total,

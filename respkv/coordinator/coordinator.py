@@ -302,7 +302,7 @@ class Coordinator:
             self.turn.log.append(logged)
             self.turn.when_logged(then)
 
-        return self.parking.when_loaded(pairs[::2], merge)
+        return self.parking.when_loaded(pairs[::2], merge, len(logged[1]))
 
     def seal(self) -> bool:
         """Ask the replicas, for all batches that this turn opened. Returns whether there were any.

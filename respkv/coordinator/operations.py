@@ -187,7 +187,9 @@ class Operation:
                 coordinator.parking.when_loaded(self._local(keys), lambda: self._read(gathering, list(keys)))
             case Write(pairs, seen):
                 gathering = self._gathering = _Gathering(self, None, 1)
-                coordinator.parking.when_loaded(self._local([key for key, _ in pairs]), lambda: self._write(gathering, pairs, seen))
+                keys = self._local([key for key, _ in pairs])
+                size = sum(len(record) for _, record in pairs) if keys else 0
+                coordinator.parking.when_loaded(keys, lambda: self._write(gathering, pairs, seen), size)
             case Ask(nodes):
                 gathering = self._gathering = _Gathering(self, dict.fromkeys(nodes), len(set(nodes)))
                 self._runner.ask(gathering, step)

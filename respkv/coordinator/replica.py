@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from respkv.transport.turn import Turn
     from respkv.versions.clock import HybridClock
 
+TOO_MANY_WAIT = "too many requests wait for the disk"
 LOG_WRITES = 1
 LOG_HINTS = 2
 decode_keys = border.reader(list[bytes])
@@ -108,8 +109,10 @@ class Replica:
         store = self._store
         if store.resident and not self._parking.keys:
             self._merge(peer, sequence, pairs, body)
+        elif self._parking.has_room_for(pairs[::2]):
+            self._parking.when_loaded(pairs[::2], lambda: self._merge(peer, sequence, pairs, body), len(body))
         else:
-            self._parking.when_loaded(pairs[::2], lambda: self._merge(peer, sequence, pairs, body))
+            self._refuse(peer, sequence, TOO_MANY_WAIT)
 
     def _merge(self, peer: NodeId, sequence: int, pairs: list[bytes], body: bytes) -> None:
         holds, shift = self.holds, self._store.shift
@@ -158,10 +161,10 @@ class Replica:
             msg = "asks to stand in for a node that is no other member"
             raise PeerProtocolError(msg)
         pairs = decode_pairs(body, wall_ms=self._turn.wall_ms)
-        if self.writes_disabled:
-            self._refuse(peer, sequence, self.writes_disabled)
+        if self.writes_disabled or not self._parking.has_room_for(pairs[::2]):
+            self._refuse(peer, sequence, self.writes_disabled or TOO_MANY_WAIT)
             return
-        self._parking.when_loaded(pairs[::2], lambda: self._keep(peer, sequence, owners, pairs))
+        self._parking.when_loaded(pairs[::2], lambda: self._keep(peer, sequence, owners, pairs), len(body))
 
     def _keep(self, peer: NodeId, sequence: int, owners: list[NodeId], pairs: list[bytes]) -> None:
         store = self._store
@@ -191,11 +194,13 @@ class Replica:
             reason = "not a replica of this partition"
         if peer in self.distrusted:
             reason = "what you hold is to be set aside"
+        if not self._parking.has_room_for(pairs[::2]):
+            reason = reason or TOO_MANY_WAIT
         if reason:
             if sequence:
                 self._refuse(peer, sequence, reason)
             return
-        self._parking.when_loaded(pairs[::2], lambda: self._merge_repair(peer, sequence, pairs, body))
+        self._parking.when_loaded(pairs[::2], lambda: self._merge_repair(peer, sequence, pairs, body), len(body))
 
     def _merge_repair(self, peer: NodeId, sequence: int, pairs: list[bytes], body: bytes) -> None:
         self._store.merge_pairs(pairs)
@@ -219,6 +224,8 @@ class Replica:
                     return
         if self._store.resident and not self._parking.keys:
             self._answer(peer, sequence, partitions, keys)
+        elif not self._parking.has_room_for(keys):
+            self._refuse(peer, sequence, TOO_MANY_WAIT)
         else:
             self._parking.when_loaded(keys, lambda: self._answer(peer, sequence, partitions, keys))
 

@@ -21,6 +21,7 @@ Pure; together they are the node:
 `downtime`  who has been away for so long that it is rebuilt when it returns.
 `resizing`  this node's part in a change of the replication factor, stage by stage.
 `restore`   from a commit log and tables to a store, a hint book and a clock.
+`pressure`  no more writes while the disk has no room for them, or takes too long.
 `pulse`     figures about the node, published once a second.
 
 Shells; they know trio, sockets and files:

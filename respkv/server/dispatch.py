@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 Cell = list[Any]
 COUNT_BYTES_MAX = 22
+DISK_OVERLOADED = "too many requests wait for the disk; nothing was done"
 OVERLOADED = "too many requests wait for their quorum (coordinator-in-flight-max); nothing was done"
 
 
@@ -57,7 +58,8 @@ class Dispatcher:
         self.coordinator = context.coordinator
         self.coordinator.on_ended = self.account_plain
         self.in_flight_max = 1024
-        self.overloaded = False
+        self.overloaded = ""
+        """Why commands on keys are refused in this turn, or empty."""
         """Whether more keys wait for their quorum than `coordinator-in-flight-max` allows."""
         self.touched: list[Session] = []
         self.resumable: list[Session] = []
@@ -76,7 +78,7 @@ class Dispatcher:
     def start(self, command: Command, request: Request, keys: list[bytes], waiter: Session) -> bytes | Cell | None:
         """Run a command. Returns its reply, or a cell that its reply will come into; `waiter` hears when. Raises ClientError."""
         if self.overloaded and keys and not waiter.is_admitted:
-            raise OverloadedError(OVERLOADED)
+            raise OverloadedError(self.overloaded)
         where = self.where_of(command, request.args, keys)
         if where is Where.EACH_PRIMARY:
             return self.run(command, request, self._on_each_primary(request, keys), waiter)
@@ -188,6 +190,8 @@ class Dispatcher:
             return
         if call.name == "value":
             self._serve(call, handler)
+        elif self.coordinator.parking.is_full:
+            call.answer(OverloadedError(DISK_OVERLOADED).reply())
         else:
             self.coordinator.parking.behind_all(lambda: self._serve(call, handler))
 
@@ -210,7 +214,7 @@ class Dispatcher:
         The quorum of all their keys is checked first: then either all are begun, or none.
         """
         if self.overloaded:
-            raise OverloadedError(OVERLOADED)
+            raise OverloadedError(self.overloaded)
         lines = [(command, arguments, command.keys.of(arguments)) for command, arguments in queued]
         writing = [key for command, _, keys in lines if command.is_write for key in keys]
         updating = [key for command, line, keys in lines if command.is_write and command.where_of(line) is not Where.HERE for key in keys]

@@ -28,13 +28,14 @@ from respkv.server.admission import Admission
 from respkv.server.anti_entropy import AntiEntropy
 from respkv.server.calls import Calls
 from respkv.server.cluster import ClusterState
-from respkv.server.dispatch import Dispatcher
+from respkv.server.dispatch import DISK_OVERLOADED, OVERLOADED, Dispatcher
 from respkv.server.downtime import Downtime
 from respkv.server.expiry import Expiry
 from respkv.server.flush import Flush
 from respkv.server.framing import Framing
 from respkv.server.options import membership_options
 from respkv.server.peers import Peers
+from respkv.server.pressure import Pressure, memtable_bytes
 from respkv.server.pulse import Pulse
 from respkv.server.reaping import Reaping
 from respkv.server.rebuild import Rebuild
@@ -62,10 +63,6 @@ if TYPE_CHECKING:
     from respkv.versions.clock import HybridClock
 
 SEALS_PER_TURN_MAX = 64
-#: With `maxmemory`, this part of it is written to the tables at a time ...
-MEMTABLES_IN_MEMORY = 8
-#: ... but not less than this.
-MEMTABLE_BYTES_MIN = 1 << 20
 FREEZE_NOW = 1 << 60
 
 
@@ -100,6 +97,7 @@ class Node:
         clock.advance(wall_ms)
         self._out = turns.Departures()
         self.parking = Parking(store)
+        self.pressure = Pressure(self)
         self.membership = Membership(
             me, generation=wall_ms, seeds=seeds, options=membership_options(settings), rng=random.Random(rng.random()), now=now
         )
@@ -232,7 +230,7 @@ class Node:
         turn.now, turn.wall_ms = now, self.topology.wall.read(now, wall_ms)
         turn.number += 1
         self.clock.advance(turn.wall_ms)
-        self.dispatcher.overloaded = self.coordinator.waiting_count > self.settings.coordinator_in_flight_max
+        self.dispatcher.overloaded = self._overload()
         if self.dispatcher.later:
             self.dispatcher.resumable += self.dispatcher.later
             self.dispatcher.later = []
@@ -254,6 +252,12 @@ class Node:
         self._seal()
         self.replica.flush_acks()
         return self._depart()
+
+    def _overload(self) -> str:
+        """Why this turn begins no command on keys, or nothing."""
+        if self.parking.is_full:
+            return DISK_OVERLOADED
+        return OVERLOADED if self.coordinator.waiting_count > self.settings.coordinator_in_flight_max else ""
 
     def _other_arrival(self, kind: int, arrival: turns.Arrival) -> None:
         match kind:
@@ -279,7 +283,7 @@ class Node:
             case turns.FLUSHED:
                 self.store.flushed(arrival[1])
             case turns.PRESSURE:
-                self._on_pressure(arrival[1], stalled=arrival[2])
+                self.pressure.told(arrival[1])
             case turns.SIGNALLED:
                 self._turn.events.append(("notice", f"received SIG{arrival[1]}, shutting down"))
                 self._stop(0)
@@ -376,7 +380,7 @@ class Node:
             out.sync = turn.number
             self._unsynced = False
             self._next_sync = now + 1.0
-        if store.frozen is None and self._log_bytes_since_freeze > self._memtable_bytes():
+        if store.frozen is None and self._log_bytes_since_freeze > memtable_bytes(settings):
             self._freeze_number += 1
             self._log_bytes_since_freeze = 0
             out.freeze = store.freeze(self._freeze_number, [*self.hints.changes(), *reaped_rows(store)])
@@ -385,17 +389,12 @@ class Node:
             store.drop_absent(keep=self.parking.keys)
         if 0 < settings.maxmemory < store.used_bytes:
             self.statistics.evicted_records_total += store.evict(settings.maxmemory, keep=self.parking.keys)
+        if store.bounded or self.pressure.is_stalled:
+            self.pressure.look()
 
     def freeze_soon(self) -> None:
         """Take what memory holds to the tables at the next occasion: older segments of the log may be damaged."""
         self._log_bytes_since_freeze = FREEZE_NOW
-
-    def _memtable_bytes(self) -> int:
-        """Bytes of log after which memory goes to the tables. What is on its way there cannot be dropped from memory."""
-        settings = self.settings
-        if not settings.maxmemory:
-            return settings.memtable_size
-        return min(settings.memtable_size, max(settings.maxmemory // MEMTABLES_IN_MEMORY, MEMTABLE_BYTES_MIN))
 
     def _next_wake(self) -> float:
         wake = min(self.membership.next_due, self.expiry.due)
@@ -460,13 +459,6 @@ class Node:
             self._out.purge_below = floor
         store.bound(settings.maxmemory)
         self.topology.redraw_due = True
-
-    def _on_pressure(self, free_disk_bytes: int, *, stalled: bool) -> None:
-        low = bool(self.settings.min_free_disk) and free_disk_bytes < self.settings.min_free_disk
-        reason = "the disk is nearly full (min-free-disk)" if low else ""
-        if reason != self.replica.writes_disabled:
-            self._turn.events.append(("warning", reason or "the disk has room again"))
-        self.replica.writes_disabled = self.coordinator.writes_disabled = reason
 
     def scan_tables(self, partition: int, first_hash: int, limit: int, then: Any) -> None:
         """Ask the shell for rows of the tables; `then(rows, next_hash)` gets them in a later turn."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -132,3 +133,22 @@ def test_requests_on_a_key_run_in_their_order(wanted: list[list[bytes]], rng: ob
         of_key = [number for number in ran if key in wanted[number]]
         assert of_key == sorted(of_key)
     assert (len(parking), parking.keys) == (0, {})
+
+
+def test_it_is_full_with_so_many_keys_or_bytes_and_lets_in_who_need_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("respkv.storage.parking.KEYS_MAX", 3)
+    monkeypatch.setattr("respkv.storage.parking.BYTES_MAX", 100)
+    store = cold_store()
+    store.loaded(store.partition(b"d"), b"d", None)
+    parking = Parking(store)
+    parking.when_loaded([b"a", b"b"], lambda: None, 10)
+    assert parking.has_room_for([b"c"])
+    parking.behind_all(lambda: None)
+    assert (parking.is_full, parking.keys_waiting, parking.bytes_waiting) == (True, 3, 12)
+    assert [parking.has_room_for([key]) for key in KEYS] == [False, False, False, True]
+    parking.loaded(1, [None, None])
+    assert (parking.is_full, parking.keys_waiting, parking.bytes_waiting) == (False, 0, 0)
+    # Nothing is turned away for its own size: only who comes behind it.
+    assert not parking.when_loaded([b"c"], lambda: None, 1000)
+    assert parking.is_full
+    assert parking.has_room_for([b"d"])
