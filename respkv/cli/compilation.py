@@ -27,7 +27,7 @@ def compile_hot_modules() -> int:
         linker = builder.find_linker()
     except builder.BuildError as error:
         return _give_up(error)
-    _say(f"compiling {count} of the {len(modules.HOT)} files that every request passes through (half a minute for all of them)")
+    _say(f"compiling {count} of the {len(modules.HOT)} files that every request passes through (a minute or several for all of them)")
     failed: list[tuple[str, str]] = []
 
     def note(job: builder.Job, problem: str) -> None:

@@ -56,7 +56,7 @@ def show_key(address: Address, key: str, *, as_json: bool) -> int:
     if as_json:
         print(msgspec.json.format(reply, indent=2).decode())
     else:
-        parts = [headline(whereabouts), table(whereabouts)]
+        parts = [headline(whereabouts), table(whereabouts), *absence(whereabouts)]
         if any(len(replica.vector) > 1 for replica in whereabouts.replicas):
             parts.append(vectors(whereabouts))
         print_parts(*parts)
@@ -96,6 +96,16 @@ def table(whereabouts: Whereabouts) -> Table:
             show_ttl(replica.ttl_ms) if holds_value else "-",
         )
     return grid
+
+
+def absence(whereabouts: Whereabouts) -> list[RenderableType]:
+    """That there is no such key, as far as replicas answered."""
+    if any(replica.type is not None for replica in whereabouts.replicas):
+        return []
+    if any(replica.state == "unreachable" for replica in whereabouts.replicas):
+        return [Text("No replica that answers holds a value of this key.")]
+    is_gone = any(replica.version is not None for replica in whereabouts.replicas)
+    return [Text("There is no such key: it was deleted, or has expired." if is_gone else "There is no such key.")]
 
 
 def vectors(whereabouts: Whereabouts) -> Table:

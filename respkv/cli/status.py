@@ -10,7 +10,7 @@ from rich.text import Text
 
 from respkv.cli.connection import Address, ask, explained
 from respkv.cli.output import print_parts
-from respkv.cli.units import UNKNOWN, show_bytes, show_count, show_duration, show_share
+from respkv.cli.units import UNKNOWN, show_bytes, show_count, show_duration, show_nodes, show_share
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -133,9 +133,13 @@ def warnings(status: Status) -> list[RenderableType]:
     if down:
         share = show_share(status.cluster.short_ratio)
         hints = show_count(sum(node.hints_held_for or 0 for node in down))
-        instead = "are handed to fallback nodes" if status.cluster.sloppy == "yes" else "reach fewer replicas"
-        nodes = "1 node down" if len(down) == 1 else f"{len(down)} nodes down"
-        lines.append(Text(f"[WARN] {nodes}: writes for {share} of the ring {instead} ({hints} hints)", style="yellow"))
+        if status.cluster.sloppy != "yes":
+            instead = "reach fewer replicas"
+        elif len(status.nodes) > status.cluster.n:
+            instead = "are handed to fallback nodes"
+        else:
+            instead = "reach fewer replicas, which keep hints"
+        lines.append(Text(f"[WARN] {show_nodes(len(down))} down: writes for {share} of the ring {instead} ({hints} hints)", style="yellow"))
     rebuilding = [node.name for node in status.nodes if node.rebuilding]
     if rebuilding:
         names = ", ".join(rebuilding)

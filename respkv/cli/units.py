@@ -8,6 +8,11 @@ SECONDS_PER_HOUR = 3600
 SECONDS_PER_DAY = 86400
 
 
+def show_nodes(count: int) -> str:
+    """`1 node`, `5 nodes`."""
+    return "1 node" if count == 1 else f"{count} nodes"
+
+
 def show_bytes(count: int | None) -> str:
     """`1.21 GiB`."""
     if count is None:

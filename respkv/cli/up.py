@@ -16,6 +16,7 @@ from respkv.cli.directives import directives_of
 from respkv.cli.local_cluster import LocalCluster, LocalNode, held_by_this_process, open_cluster
 from respkv.cli.readiness import problem_at
 from respkv.cli.restarts import Restarts
+from respkv.cli.units import show_nodes
 from respkv.errors import RespkvError
 
 EXIT_STOPPED = 0
@@ -154,9 +155,10 @@ class Supervisor:
 
     def _banner(self, running_count: int, *, took_s: float) -> str:
         nodes = self._cluster.nodes
-        count = f"{running_count} of {len(nodes)} nodes are" if running_count < len(nodes) else f"{len(nodes)} nodes are"
+        count = f"{running_count} of {show_nodes(len(nodes))}" if running_count < len(nodes) else show_nodes(len(nodes))
+        state = "is up and agrees on the ring" if running_count == 1 else "are up and agree on the ring"
         lines = [
-            f"{count} up and agree on the ring, after {took_s:.1f} s. Data and logs: {self._cluster.folder}",
+            f"{count} {state}, after {took_s:.1f} s. Data and logs: {self._cluster.folder}",
             "",
             "  node  port   process  this line starts it again",
         ]
@@ -174,10 +176,10 @@ class Supervisor:
         running = [watched.process for watched in self._watched if watched.process is not None and watched.is_running]
         if not running:
             return
-        say(f"Stopping {len(running)} nodes.")
+        say(f"Stopping {show_nodes(len(running))}.")
         signals_before = self._signals_received
         killed_count = processes.stop(running, is_hurried=lambda: self._signals_received > signals_before)
-        say(f"{killed_count} nodes did not end and were killed." if killed_count else "All nodes ended.")
+        say(f"Killed {show_nodes(killed_count)} that did not end." if killed_count else "All nodes ended.")
 
 
 def tail_of(log_path: Path) -> str:

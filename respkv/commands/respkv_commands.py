@@ -16,7 +16,7 @@ from respkv.config.quorums import Quorums, resolve_quorum
 from respkv.config.values import QUORUM_WORDS
 from respkv.coordinator.batches import ReadBatch, WriteBatch
 from respkv.coordinator.operations import Ask, is_error
-from respkv.errors import ClientError, PeerProtocolError, SyntaxProblemError
+from respkv.errors import ClientError, NotAnIntegerError, PeerProtocolError, SyntaxProblemError
 from respkv.membership.members import MemberState
 from respkv.placement.slots import key_slot
 from respkv.resp.numbers import parse_integer
@@ -212,7 +212,10 @@ def _chosen(quorum: Quorums, words: list[bytes]) -> Quorums:
         name, text = name_word.decode("utf-8", "replace").lower(), word.decode("utf-8", "replace").lower()
         if name not in {"r", "w", "pr", "pw"} or name in changed:
             raise SyntaxProblemError
-        changed[name] = resolve_quorum(text, quorum.n) if text in QUORUM_WORDS else parse_integer(word)
+        try:
+            changed[name] = resolve_quorum(text, quorum.n) if text in QUORUM_WORDS else parse_integer(word)
+        except NotAnIntegerError:
+            raise ClientError(f"{name.upper()} must be a number, one, quorum or all") from None
         if changed[name] < (name in {"r", "w"}):
             raise ClientError(f"{name.upper()} must be at least {int(name in {'r', 'w'})}")
     quorum = quorum._replace(**changed)

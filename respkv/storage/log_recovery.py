@@ -65,6 +65,10 @@ class TornTail:
     bytes_count: int
     reason: str
 
+    def __str__(self) -> str:
+        """As the log says it."""
+        return f"{self.bytes_count} bytes behind position {self.position}, from segment {self.segment} on ({self.reason})"
+
 
 @dataclass(slots=True)
 class RecoveryReport:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from respkv.cli.key import Replica, Whereabouts, exit_code, headline, show_ttl, table, vectors
+from respkv.cli.key import Replica, Whereabouts, absence, exit_code, headline, show_ttl, table, vectors
 from respkv.cli.output import print_parts
 
 REPLY = b"""{"key":"user:42","slot":10778,"partition":673,"preference_list":["aaaaaaaaaa","bbbbbbbbbb","cccccccccc"],"replicas":[
@@ -24,6 +24,18 @@ def test_each_replica_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     ]
     assert exit_code(whereabouts) == 1
     assert exit_code(msgspec.structs.replace(whereabouts, replicas=whereabouts.replicas[:1])) == 0
+
+
+def test_that_there_is_no_such_key_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    empty, away = Replica("a", "::1", 7001, "primary", "in step"), Replica("b", "::1", 7002, "primary", "unreachable")
+    deleted, held = Replica("c", "::1", 7003, "primary", "stale", "7.0@aa"), Replica("d", "::1", 7004, "primary", "stale", type="string")
+    for replicas in ([empty, empty], [empty, deleted], [empty, away], [empty, deleted, held]):
+        print_parts(*absence(Whereabouts("k", 1, 0, [], replicas)))
+    assert [line for line in capsys.readouterr().out.splitlines() if line] == [
+        "There is no such key.",
+        "There is no such key: it was deleted, or has expired.",
+        "No replica that answers holds a value of this key.",
+    ]
 
 
 def test_the_time_to_live() -> None:

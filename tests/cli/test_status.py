@@ -29,8 +29,23 @@ def test_the_table_shows_what_the_node_said(capsys: pytest.CaptureFixture[str]) 
         "State Node Address Owns Load Keys Hints phi Uptime",
         "up n1 127.0.0.1:7001 50.0% 1.21 GiB 12.3k 0 0.3 2m11s",
         "down n2 127.0.0.1:7002 25.0% ? ? 12.4k 14.1 -",
-        "[WARN] 1 node down: writes for 75.0% of the ring are handed to fallback nodes (12.4k hints)",
+        "[WARN] 1 node down: writes for 75.0% of the ring reach fewer replicas, which keep hints (12.4k hints)",
     ]
+
+
+@pytest.mark.parametrize(
+    ("n", "sloppy", "said"),
+    [
+        (3, "yes", "are handed to fallback nodes"),
+        (4, "yes", "reach fewer replicas, which keep hints"),
+        (3, "no", "reach fewer replicas"),
+    ],
+)
+def test_what_becomes_of_writes_is_told_where_there_are_fallbacks_and_where_not(n: int, sloppy: str, said: str) -> None:
+    status = status_of("up", "up", "up", "down")
+    cluster = msgspec.structs.replace(status.cluster, n=n, sloppy=sloppy, short_ratio=1.0)
+    (line,) = warnings(msgspec.structs.replace(status, cluster=cluster))
+    assert line.plain == f"[WARN] 1 node down: writes for 100.0% of the ring {said} (0 hints)"  # type: ignore[union-attr]
 
 
 def test_the_exit_code_says_whether_all_are_up() -> None:

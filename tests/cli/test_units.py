@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from respkv.cli.units import show_bytes, show_count, show_duration, show_share
+from respkv.cli.units import show_bytes, show_count, show_duration, show_nodes, show_share
 
 
 @pytest.mark.parametrize(
@@ -36,3 +36,7 @@ def test_shares() -> None:
 )
 def test_durations(seconds: float | None, shown: str) -> None:
     assert show_duration(seconds) == shown
+
+
+def test_nodes() -> None:
+    assert [show_nodes(count) for count in (1, 2)] == ["1 node", "2 nodes"]

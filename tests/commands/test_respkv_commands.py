@@ -139,7 +139,8 @@ def test_a_connection_chooses_its_quorums() -> None:
         ("R", "ERR syntax error"),
         ("X 1", "ERR syntax error"),
         ("R 1 R 2", "ERR syntax error"),
-        ("R 1_0", "ERR value is not an integer or out of range"),
+        ("R 1_0", "ERR R must be a number, one, quorum or all"),
+        ("w abc", "ERR W must be a number, one, quorum or all"),
     ],
 )
 def test_impossible_quorums_are_refused(words: str, text: str) -> None:

@@ -20,7 +20,7 @@ def prefix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def one_module(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only one module is hot: compiling them all takes half a minute."""
+    """Only one module is hot: compiling them all takes minutes."""
     try:
         builder.find_linker()
     except builder.BuildError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 from pathlib import Path
 
@@ -140,6 +141,7 @@ def test_every_flipped_byte_below_the_mark_is_reported(tmp_path: Path) -> None:
             if behind_mark:
                 assert not report.is_damaged
                 assert report.torn_tail is not None
+                assert re.fullmatch(r"\d+ bytes behind position \d+, from segment \d+ on \(.+\)", str(report.torn_tail))
                 assert records == written[:-1]
                 continue
             assert report.is_damaged, (path.name, offset)
