@@ -34,6 +34,9 @@ RESETSTAT
 REWRITE
     Rewrite the configuration file."""
 
+DAMAGES_FILE = "damages"
+"""A small file: what starts have found damaged or missing, a line each, until CONFIG RESETSTAT."""
+
 
 @command("CONFIG", arity=-2, group="server", since="2.0.0", complexity="Depends on subcommand.")
 def config(request: Request) -> bytes:
@@ -103,6 +106,9 @@ def config_resetstat(request: Request) -> bytes:
     for entry in COMMANDS.values():
         for each in (entry, *entry.subcommands.values()):
             each.statistics = CommandStatistics()
+    if context.facts.get("damages"):
+        context.facts["damages"] = []
+        context.save_file(DAMAGES_FILE, b"")
     return OK
 
 

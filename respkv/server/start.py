@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import respkv
+from respkv.commands.configuration import DAMAGES_FILE
 from respkv.compilation import finder
 from respkv.config import changes, cluster_value
 from respkv.config.cluster_value import ClusterValue, effective_quorums, effective_replication, mark_of
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from respkv.server.journal import Journal
 
 NODE_FILE = "node-id"
+DAMAGES_KEPT_MAX = 1000
 
 
 def _founding_members(settings: Settings, me: Founder) -> list[Founder]:
@@ -143,11 +145,24 @@ def _set_aside_if_marked(directory: DataDirectory, journal: Journal, value: Clus
     mark, done = mark_of(value, node_id), int(directory.small_files.get(SET_ASIDE_FILE, b"0"))
     if mark <= done:
         return done
+    is_damaged = DAMAGE_KNOWN_NAME in directory.small_files and COMPLETE_NAME not in directory.small_files
+    reason = (
+        "its data was damaged, and others have all of it" if is_damaged else "it was away for too long, or an operator wants it rebuilt"
+    )
     directory.set_aside_data(DONE_FILE, SEEN_FILE)
     write_atomic(state_path(directory.path, SET_ASIDE_FILE), b"%d" % mark)
-    text = "this node was away for too long, or an operator wants it rebuilt: what it held is in log.set-aside and tables.set-aside"
-    journal.write("warning", f"{text}; it is not read any more and may be deleted")
+    text = "what this node held is in log.set-aside and tables.set-aside; it is not read any more and may be deleted"
+    journal.write("warning", f"{text}: {reason}")
     return mark
+
+
+def _damages_so_far(directory: DataDirectory, found: list[str]) -> list[str]:
+    """What this start and those before it have found damaged: it stays known when all is rebuilt."""
+    so_far = directory.small_files.get(DAMAGES_FILE, b"").decode(errors="replace").splitlines()
+    if found:
+        so_far = [*so_far, *(" ".join(damage.splitlines()) for damage in found)][-DAMAGES_KEPT_MAX:]
+        write_atomic(state_path(directory.path, DAMAGES_FILE), "\n".join(so_far).encode(errors="replace"))
+    return so_far
 
 
 def _tell(journal: Journal, back: _ReadBack, *, seconds: float) -> None:
@@ -185,7 +200,7 @@ def build(start: Start, journal: Journal, directory: DataDirectory, me: Founder)
     log = back.recovery.open_log(segment_bytes_max=settings.commit_log_segment_size)
     if back.restored.owed:
         log.append_all(back.restored.owed)
-    facts = _facts(start, port=me.port, damages=damages)
+    facts = _facts(start, port=me.port, damages=_damages_so_far(directory, damages))
     rng = random.SystemRandom()
     node = Node(
         me=node_id,

@@ -174,7 +174,19 @@ def test_damage_before_the_mark_is_repaired_before_the_node_votes(three: Cluster
     three.wait_ready()
     three.wait_hints_gone()
     load.check_replicas(three)
-    # It is over: a further start has nothing to report.
+    # It has set aside what was left and copied all of it: what was found stays known, and the reason is the right one.
+    wait_until("it was rebuilt for the damage", lambda: "its data was damaged, and others have all of it" in damaged.log())
+    assert "away for too long" not in damaged.log()
+    wait_until("it is complete", lambda: damaged.info("respkv").get("respkv_rebuilding") == "0")
+    assert damaged.info("respkv")["respkv_damages"] == "1"
+    # A further start has nothing to report, and forgets nothing either, until an operator has taken note.
+    three.kill_all()
+    three.start()
+    assert damaged.log().count("durable data is missing or damaged") == 1
+    assert damaged.info("respkv")["respkv_damages"] == "1"
+    assert damaged.ask("CONFIG", "RESETSTAT") == b"OK"
+    assert damaged.info("respkv")["respkv_damages"] == "0"
+    wait_until("that is on the disk", lambda: (damaged.folder / "state" / "damages").read_bytes().endswith(b"\n"))
     three.kill_all()
     three.start()
     assert damaged.info("respkv")["respkv_damages"] == "0"
