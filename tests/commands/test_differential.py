@@ -154,6 +154,7 @@ def test_keys_that_are_not_in_memory_are_no_different(stock: Path, nodes: int, p
         for packet, is_cooled in zip(packets, coolings, strict=False):
             if is_cooled:
                 world.cool()
+            world.set_wall_clock(time.time_ns() // 1_000_000)
             sent = [with_prefix(command, prefix) for command in packet if is_comparable(command)]
             assert differences(sent, ours.ask(*sent), theirs.ask(*sent)) == []
 
