@@ -273,7 +273,10 @@ class Node:
                 self._turn.backlog.pop(arrival[1], None)
                 self.topology.link_closed(arrival[1], refused=arrival[2] == "refused")
             case turns.PEER_BACKLOG:
-                self._turn.backlog[arrival[1]] = arrival[2]
+                if arrival[2]:
+                    self._turn.backlog[arrival[1]] = arrival[2]
+                else:
+                    self._turn.backlog.pop(arrival[1], None)
             case turns.LOG_DURABLE:
                 self._turn.durable(arrival[1])
             case turns.LOADED:
