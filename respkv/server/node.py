@@ -273,10 +273,7 @@ class Node:
                 self._turn.backlog.pop(arrival[1], None)
                 self.topology.link_closed(arrival[1], refused=arrival[2] == "refused")
             case turns.PEER_BACKLOG:
-                if arrival[2]:
-                    self._turn.backlog[arrival[1]] = arrival[2]
-                else:
-                    self._turn.backlog.pop(arrival[1], None)
+                self._turn.queue_is(arrival[1], arrival[2])
             case turns.LOG_DURABLE:
                 self._turn.durable(arrival[1])
             case turns.LOADED:

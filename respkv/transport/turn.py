@@ -77,6 +77,13 @@ class Turn:
         self.frame_bytes_max = bounds.frame_bytes_max(bulk_bytes_max)
         self.long_bytes_max = bounds.long_bytes_max(queue_bytes_max, bulk_bytes_max)
 
+    def queue_is(self, peer: NodeId, size: int) -> None:
+        """A link told how much it has not sent yet; 0: next to nothing."""
+        if size:
+            self.backlog[peer] = size
+        else:
+            self.backlog.pop(peer, None)
+
     def make_room(self, peer: NodeId, size: int) -> bool:
         """Whether so many bytes, which are many, may be posted to a peer now (`peer-queue-limit`). They count as posted then."""
         queued = self.queued.get(peer, 0)
