@@ -9,6 +9,8 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from respkv.errors import ConfigurationError
+
 if TYPE_CHECKING:
     from respkv.config.settings import Settings
 
@@ -23,11 +25,15 @@ class Journal:
     """Writes lines. A line whose words (digits aside) come more than a few times in ten seconds is counted, not written."""
 
     def __init__(self, settings: Settings) -> None:
-        """Open the file, or standard output, and syslog if it is enabled."""
+        """Open the file, or standard output, and syslog if it is enabled. Raises ConfigurationError."""
         self._settings = settings
         self._logger = logging.getLogger("respkv")
-        handler: logging.Handler
-        handler = logging.FileHandler(settings.logfile, encoding="utf-8") if settings.logfile else logging.StreamHandler(sys.stdout)
+        handler: logging.Handler = logging.StreamHandler(sys.stdout)
+        if settings.logfile:
+            try:
+                handler = logging.FileHandler(settings.logfile, encoding="utf-8")
+            except OSError as error:
+                raise ConfigurationError(f"cannot open the logfile {settings.logfile}: {error.strerror}") from None
         handler.setFormatter(logging.Formatter("%(message)s"))
         self._logger.addHandler(handler)
         if settings.syslog_enabled:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import gc
 import glob
+import os
 import resource
 import signal
 import socket
@@ -47,6 +49,7 @@ EXIT_BUG = 70
 NODE_FILE = "node-id"
 _M_ARENA_MAX = -8
 
+DISK_ERRORS = frozenset((errno.EIO, errno.ENOSPC, errno.EDQUOT))
 DESCRIPTORS_RESERVED = 1024
 """Left for peers, segments and tables when `maxclients` is compared with the limit of open files."""
 
@@ -65,11 +68,11 @@ def run_server(arguments: list[str]) -> int:
     """Run a node with these command-line arguments, as redis-server takes them. Returns its exit code."""
     try:
         start = configure(arguments, read=read_files)
+        journal = Journal(start.settings)
     except (ConfigurationError, OSError) as error:
         # There is no log file yet: where it goes is among the settings that could not be read.
         sys.stderr.write(f"respkv: {error}\n")
         return EXIT_REFUSED
-    journal = Journal(start.settings)
     try:
         while (code := _run(start, journal)) == turns.START_AGAIN:
             # What the last life has frozen goes before the next one fills the memory again.
@@ -114,6 +117,19 @@ def _listen(settings: Settings, port: int) -> list[socket.socket]:
         port = listener.getsockname()[1]
         listeners.append(listener)
     return listeners
+
+
+def _usable(path: Path) -> Path:
+    """The directory that `dir` names. Where it cannot be made, or nothing may be written to it, that is no fault of the disk."""
+    try:
+        path.mkdir(parents=True, mode=0o700, exist_ok=True)
+    except OSError as error:
+        if error.errno in DISK_ERRORS:
+            raise StorageError(f"cannot make the directory {path}: {error.strerror}") from error
+        raise ConfigurationError(f"dir: cannot make the directory {path}: {error.strerror}") from None
+    if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+        raise ConfigurationError(f"dir: {path} may not be read and written by this user")
+    return path
 
 
 def _raise_descriptor_limit(settings: Settings, journal: Journal) -> None:
@@ -164,7 +180,7 @@ def _run(start: Start, journal: Journal) -> int:
     port = clients[0].getsockname()[1]
     peers = _listen(settings, settings.cluster_port or port + CLUSTER_PORT_OFFSET)
     me = announced(settings, port=port, cluster_port=peers[0].getsockname()[1])
-    directory = DataDirectory(Path(settings.dir))
+    directory = DataDirectory(_usable(Path(settings.dir)))
     startup_bytes = process_facts()["rss_bytes"]
     try:
         node, disk, facts = build(start, journal, directory, me)

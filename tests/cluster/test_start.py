@@ -76,6 +76,10 @@ def test_shutdown_ends_it_in_order(tmp_path: Path) -> None:
         (["--cluster-secret", "short"], "cluster-secret"),
         (["--include", "/nowhere/respkv.conf"], "can't open config file '/nowhere/respkv.conf'"),
         (["stray"], "wrong number of arguments"),
+        (["--logfile", "/nowhere/respkv.log"], "cannot open the logfile /nowhere/respkv.log: No such file or directory"),
+        (["--logfile", "/"], "cannot open the logfile /: Is a directory"),
+        (["--dir", "/proc/nowhere"], "dir: cannot make the directory /proc/nowhere: No such file or directory"),
+        (["--dir", "/dev/null"], "dir: cannot make the directory /dev/null: File exists"),
     ],
 )
 def test_nonsense_is_refused_with_the_line_at_fault(tmp_path: Path, directives: list[str], sentence: str) -> None:
