@@ -79,7 +79,7 @@ def up(
         typer.Option(min=1, max=65535, help="The first node's port; the others follow.", show_default="7001, or what the folder holds"),
     ] = None,
     folder: Annotated[Path, typer.Option("--dir", help="Where the data is kept.")] = Path("respkv-data"),
-    restart: Annotated[bool, typer.Option("--restart", help="Start nodes again that die.")] = False,
+    restart: Annotated[bool, typer.Option("--restart", help="Start nodes again that die; not those that were told to stop.")] = False,
 ) -> None:
     """Run a local cluster: one process for each node, on consecutive ports, until Ctrl-C.
 
@@ -89,7 +89,9 @@ def up(
     what was set there for the whole cluster wins over the files.
 
     A node that dies stays down, so that you can watch the others go on; the line that starts it again is
-    shown at the start. Exit code 0: stopped as asked; 1: the cluster could not start, or all nodes died.
+    shown at the start. A node that you start with it is yours: Ctrl-C here does not stop it, but says how to.
+
+    Exit code 0: stopped as asked; 1: the cluster could not start, or no node is left.
     """
     from respkv.cli.up import run_cluster
 

@@ -9,6 +9,7 @@ from respkv.config.directives import lookup
 from respkv.config.start import option_lines
 from respkv.errors import ConfigurationError
 
+LOOPBACK = "127.0.0.1"
 OWNED = frozenset(
     {
         "port",
@@ -35,6 +36,11 @@ def directives_of(arguments: Sequence[str]) -> dict[str, list[str]]:
             raise ConfigurationError(f"--{line.name} is no directive; conf/respkv.conf explains all there are.")
         if directive.name in OWNED:
             raise ConfigurationError(f"--{line.name} is what `respkv up` sets for each node; --nodes, --port and --dir are yours.")
+        if directive.name == "bind" and line.arguments != [LOOPBACK]:
+            raise ConfigurationError(
+                f"--{line.name}: `respkv up` keeps its nodes on {LOOPBACK}; those that others reach are started one by one, "
+                "by `respkv server`."
+            )
         found[directive.name] = line.arguments
     return found
 

@@ -15,21 +15,22 @@ import os
 import secrets
 import socket
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from respkv.cli.connection import Address
-from respkv.cli.directives import with_directives
+from respkv.cli.directives import LOOPBACK, with_directives
 from respkv.config.founders import CLUSTER_PORT_OFFSET, PORT_MAX, Founder
 from respkv.config.start import Reader, configure
 from respkv.errors import RespkvError
 
-HOST = "127.0.0.1"
+HOST = LOOPBACK
 NODE_COUNT = 5
 FIRST_PORT = 7001
 SECRET_BYTES = 32
 ABOUT_NAME = "cluster.json"
+LOCK_NAME = "lock"
 
 
 class UnfitFolderError(RespkvError):
@@ -53,6 +54,20 @@ class LocalNode:
     def conf_path(self) -> Path:
         """What `respkv server` is given."""
         return self.folder / "respkv.conf"
+
+    def is_running(self) -> bool:
+        """Whether a process works in its folder, whoever started it: it holds the lock there."""
+        try:
+            descriptor = os.open(self.folder / LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
 
     @property
     def log_path(self) -> Path:
@@ -130,10 +145,16 @@ def open_cluster(folder: Path, *, node_count: int | None, first_port: int | None
 @contextmanager
 def held_by_this_process(cluster: LocalCluster) -> Iterator[None]:
     """Make sure that nobody else runs this cluster or listens on its ports."""
+    made = [path for path in (cluster.folder, *cluster.folder.parents) if not path.exists()]
     cluster.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = os.open(cluster.folder, os.O_RDONLY)
     try:
         lock_or_refuse(lock, cluster.folder)
+        running = [node for node in cluster.nodes if node.is_running()]
+        if running:
+            raise UnfitFolderError(
+                f"nodes of {cluster.folder} run already, started by themselves; stop them first:\n{how_to_stop(running)}"
+            )
         for node in cluster.nodes:
             for port in (node.port, node.cluster_port):
                 if is_taken(port):
@@ -141,6 +162,15 @@ def held_by_this_process(cluster: LocalCluster) -> Iterator[None]:
         yield
     finally:
         os.close(lock)
+        # What came to nothing leaves nothing behind.
+        with suppress(OSError):
+            for path in made:
+                path.rmdir()
+
+
+def how_to_stop(nodes: Sequence[LocalNode]) -> str:
+    """A line for each node that this process cannot stop."""
+    return "\n".join(f"  {node.name}  redis-cli -p {node.port} SHUTDOWN" for node in nodes)
 
 
 def lock_or_refuse(descriptor: int, folder: Path) -> None:

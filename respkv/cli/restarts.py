@@ -33,6 +33,10 @@ class Restarts:
         self._delay_s = min(delay_s * 2, DELAY_MAX_S)
         return delay_s
 
+    def is_pending(self) -> bool:
+        """Whether it is to be started again, now or later."""
+        return self._due_at is not None
+
     def is_due(self, now: float) -> bool:
         """Whether to start it now."""
         return self._due_at is not None and now >= self._due_at

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from respkv.cli import processes
 from respkv.cli.directives import directives_of
-from respkv.cli.local_cluster import LocalCluster, LocalNode, held_by_this_process, open_cluster
+from respkv.cli.local_cluster import LocalCluster, LocalNode, held_by_this_process, how_to_stop, open_cluster
 from respkv.cli.readiness import problem_at
 from respkv.cli.restarts import Restarts
 from respkv.cli.units import show_nodes
@@ -34,8 +34,12 @@ def run_cluster(folder: Path, *, nodes: int | None, first_port: int | None, rest
         with held_by_this_process(cluster):
             cluster.write()
             return Supervisor(cluster, restart=restart).run()
-    except (RespkvError, OSError) as error:
+    except RespkvError as error:
         print(f"respkv: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    except OSError as error:
+        where = error.filename or folder
+        print(f"respkv: cannot work in {folder}: {where}: {error.strerror or error}", file=sys.stderr)
         return EXIT_FAILED
 
 
@@ -111,7 +115,7 @@ class Supervisor:
             self._reap(now)
             if self._restart:
                 self._start_again(now)
-            elif not any(watched.is_running for watched in self._watched):
+            if not any(watched.is_running or watched.restarts.is_pending() for watched in self._watched):
                 say("No node is left.")
                 return EXIT_FAILED
             if not self._is_announced:
@@ -128,7 +132,7 @@ class Supervisor:
             say(f"{node.name} (port {node.port}, process {process.pid}) {processes.ending_of(process.returncode)}.")
             if process.returncode > 0:
                 say(tail_of(node.log_path))
-            if self._restart:
+            if self._restart and process.returncode != EXIT_STOPPED:
                 say(f"{node.name} is started again in {watched.restarts.died(now):.0f} s.")
             else:
                 say(f"It stays down; start it again with: {server_line(node)}")
@@ -174,8 +178,13 @@ class Supervisor:
 
     def _stop(self) -> None:
         running = [watched.process for watched in self._watched if watched.process is not None and watched.is_running]
-        if not running:
-            return
+        if running:
+            self._stop_all(running)
+        others = [watched.node for watched in self._watched if watched.node.is_running()]
+        if others:
+            say(f"Still running, as this `respkv up` did not start them:\n{how_to_stop(others)}")
+
+    def _stop_all(self, running: Sequence[subprocess.Popen[bytes]]) -> None:
         say(f"Stopping {show_nodes(len(running))}.")
         signals_before = self._signals_received
         killed_count = processes.stop(running, is_hurried=lambda: self._signals_received > signals_before)

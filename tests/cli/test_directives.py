@@ -25,6 +25,13 @@ def test_what_up_sets_itself_is_refused(name: str) -> None:
         directives_of([f"--{name}", "1"])
 
 
+def test_nodes_stay_on_this_machine() -> None:
+    assert directives_of(["--bind", "127.0.0.1"]) == {"bind": ["127.0.0.1"]}
+    for addresses in (["0.0.0.0"], ["::1"], ["127.0.0.1", "10.0.0.1"]):
+        with pytest.raises(ConfigurationError, match="keeps its nodes on 127"):
+            directives_of(["--bind", *addresses])
+
+
 def test_a_directive_is_set_where_it_stood_and_once() -> None:
     text = "# mine\nport 1\n\nPORT 2\nloglevel debug\n"
     assert with_directives(text, {"port": ["7001"], "requirepass": ["a b"]}) == '# mine\nport 7001\n\nloglevel debug\nrequirepass "a b"\n'

@@ -11,6 +11,7 @@ from respkv.config.founders import founders
 from respkv.config.settings import Settings
 from respkv.config.start import configure
 from respkv.errors import ConfigurationError
+from respkv.storage.files import DirectoryLock
 
 
 def open_new(folder: Path, **directives: str) -> LocalCluster:
@@ -100,6 +101,28 @@ def test_one_supervisor_at_a_time(folder: Path) -> None:
         pass
     with held_by_this_process(cluster):
         pass
+
+
+def test_what_came_to_nothing_leaves_nothing_behind(folder: Path) -> None:
+    cluster = open_cluster(folder / "new" / "data", node_count=1, first_port=None, directives={"maxmemory": ["plenty"]})
+    with pytest.raises(ConfigurationError), held_by_this_process(LocalCluster(cluster.folder, (), cluster.directives)):
+        cluster.write()
+    assert list(folder.iterdir()) == []
+
+
+def test_a_node_of_this_folder_that_runs_already_is_named(folder: Path) -> None:
+    cluster = open_new(folder)
+    node = cluster.nodes[1]
+    cluster.write()
+    assert not node.is_running()
+    lock = DirectoryLock(node.folder)
+    try:
+        assert node.is_running()
+        with pytest.raises(UnfitFolderError, match=f"n2  redis-cli -p {node.port} SHUTDOWN"), held_by_this_process(cluster):
+            pass
+    finally:
+        lock.close()
+    assert not node.is_running()
 
 
 def test_a_port_that_somebody_listens_on_is_named(folder: Path) -> None:

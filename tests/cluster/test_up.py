@@ -193,7 +193,12 @@ def test_nonsense_is_refused_before_anything_is_made(tmp_path: Path) -> None:
         done = respkv("up", "--dir", str(folder), "--port", str(free_run(5)), *arguments)
         assert done.returncode == 1
         assert arguments[0].removeprefix("--") in done.stderr
-        assert not (folder / "n1").exists()
+        assert not folder.exists()
+    nowhere = respkv("up", "--dir", "/proc/nowhere", "--port", str(free_run(5)))
+    assert (nowhere.returncode, nowhere.stderr) == (
+        1,
+        "respkv: cannot work in /proc/nowhere: /proc/nowhere: No such file or directory\n",
+    )
     assert "port" in respkv("up", "--dir", str(folder), "--port", "60000").stderr
 
 
@@ -205,7 +210,34 @@ def test_with_restart_a_dead_node_comes_back(tmp_path: Path) -> None:
         os.kill(pid, signal.SIGKILL)
         up.read_until("n2 is started again (process")
         wait_until("it serves", lambda: ask(port, "GET", "k") == b"x")
-        assert up.stop() == 0
+        # What was told to stop stays down, and when that are all, there is nothing left to do.
+        ports = [each for each, _, _ in up.nodes().values()]
+        for each in ports:
+            with wire_to(each) as wire, pytest.raises(ConnectionError):
+                wire.ask("SHUTDOWN")
+            up.read_until(f"(port {each}, ")
+        up.read_until("No node is left.")
+        assert up.said.count("exit code 0") == 3
+        assert up.said.count("It stays down") == 3
+        assert up.process.wait(PATIENCE_S) == 1
+
+
+def test_a_node_that_was_started_by_hand_is_named_at_the_end_and_at_the_next_start(tmp_path: Path) -> None:
+    folder, first = tmp_path / "data", free_run(3)
+    with supervised(folder, "--nodes", "3", "--port", str(first)) as up:
+        up.read_until("Ctrl-C stops all nodes.")
+        port, pid, line = up.nodes()["n3"]
+        os.kill(pid, signal.SIGKILL)
+        up.read_until("It stays down; start it again with:")
+        with started_again(line):
+            wait_until("it is back", lambda: respkv("status", "-p", str(port)).returncode == 0)
+            assert up.stop() == 0
+            assert "All nodes ended." in up.said
+            how = f"  n3  redis-cli -p {port} SHUTDOWN"
+            assert up.said.endswith(f"Still running, as this `respkv up` did not start them:\n{how}\n")
+            second = respkv("up", "--dir", str(folder))
+            assert second.returncode == 1
+            assert second.stderr.endswith(f"run already, started by themselves; stop them first:\n{how}\n")
 
 
 def test_a_supervisor_that_is_killed_leaves_nobody_behind(tmp_path: Path) -> None:
