@@ -37,6 +37,8 @@ class HintDroppedEarly(Bugs):
     """A hint row is dropped when its record was sent, not when the owner has it."""
 
     faults = ("cut", "reset", "stop")
+    directives: ClassVar[dict[str, str]] = {**SLOPPY, "anti-entropy-interval": "0", "read-repair": "off"}
+    others: ClassVar[dict[str, Any]] = {"keys": 40, "clients": 9, "think_s": 0.005, "fault_pause_s": 0.3}
 
     def patches(self) -> list[Patch]:
         """Drop behind the send."""
@@ -44,7 +46,7 @@ class HintDroppedEarly(Bugs):
 
         def hasty(self: Handoff, owner: str, flow: Any, keys: list[bytes]) -> None:
             send(self, owner, flow, keys)
-            self._drop(owner, list(flow.sent), reason=None)
+            self._drop(owner, list(flow.sent.get(flow.sequence, ())), reason=None)
 
         return [(Handoff, "_send", hasty)]
 
