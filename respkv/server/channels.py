@@ -303,7 +303,19 @@ class PeerChannel:
 class OutgoingLink:
     """This node's link to a peer: frames go out."""
 
-    __slots__ = ("_bytes_max", "_queue", "_queued_bytes", "_reactor", "_told_bytes", "closed", "descriptor", "interest", "peer", "socket")
+    __slots__ = (
+        "_bytes_max",
+        "_control_count",
+        "_queue",
+        "_queued_bytes",
+        "_reactor",
+        "_told_bytes",
+        "closed",
+        "descriptor",
+        "interest",
+        "peer",
+        "socket",
+    )
 
     def __init__(self, reactor: Reactor, connected: socket.socket, *, peer: NodeId, queue_bytes_max: int) -> None:
         """`queue_bytes_max`: a queue longer than this is an answer, the peer is as good as away."""
@@ -317,6 +329,8 @@ class OutgoingLink:
         self._queued_bytes = 0
         self._bytes_max = queue_bytes_max
         self._told_bytes = 0
+        self._control_count = 0
+        """Packets of the control channel behind the first of the queue, which may be half sent."""
 
     @property
     def queued_bytes(self) -> int:
@@ -350,15 +364,18 @@ class OutgoingLink:
         self._send_now(packets[0])
 
     def send_control(self, frame: bytes) -> None:
-        """Send a frame of the control channel: ahead of all data but what is half sent."""
+        """Send a frame of the control channel: ahead of all data but what is half sent, behind what went before it on that channel."""
         packets = cut(frame, control=True)
         self._reactor.node.statistics.peer_output_bytes += len(frame)
-        if not self._queue:
+        if not self._queue and len(packets) == 1:
             self._send_now(packets[0])
             return
-        for place, packet in enumerate(packets):
-            self._queue.insert(1 + place, packet)
+        for packet in packets:
+            if self._queue:
+                self._control_count += 1
+            self._queue.insert(self._control_count, packet)
             self._queued_bytes += len(packet)
+        self._flush()
 
     def _send_now(self, packet: bytes) -> None:
         try:
@@ -390,6 +407,7 @@ class OutgoingLink:
                 queue[0] = memoryview(packet)[sent:]
                 break
             queue.popleft()
+            self._control_count = max(self._control_count - 1, 0)
         if self._queued_bytes > self._bytes_max:
             self._reactor.close_link(self, "its queue is full (peer-queue-limit)")
             return

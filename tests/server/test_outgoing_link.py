@@ -1,0 +1,68 @@
+"""What leaves for a peer: gossip passes data, and nothing passes what went before it on its own channel."""
+
+from __future__ import annotations
+
+import socket
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import trio
+
+from respkv.server.channels import OutgoingLink
+from respkv.transport.packets import PACKET_BYTES_MAX, PacketReader
+
+DATA = b"d" * (3 << 20)
+GOSSIP = [b"first", b"g" * (2 * PACKET_BYTES_MAX + 1), b"second", b"h" * (PACKET_BYTES_MAX + 1), b"third"]
+
+
+class Shell:
+    """What a link needs of the reactor."""
+
+    def __init__(self) -> None:
+        self.node = SimpleNamespace(statistics=SimpleNamespace(peer_output_bytes=0))
+        self.arrivals: list[Any] = []
+        self.reasons: list[str] = []
+
+    def modify(self, link: OutgoingLink, interest: int) -> None:
+        link.interest = interest
+
+    def close_link(self, _link: OutgoingLink, reason: str) -> None:
+        self.reasons.append(reason)
+
+
+def received(link: OutgoingLink, theirs: socket.socket) -> list[bytes]:
+    """Read all that a link has to send."""
+    reader = PacketReader(1 << 30)
+    frames: list[bytes] = []
+    theirs.setblocking(False)
+    while True:
+        try:
+            frames += reader.feed(theirs.recv(1 << 20))
+        except BlockingIOError:
+            if not link.queued_bytes:
+                return frames
+            link._flush()
+
+
+@pytest.mark.parametrize("data", [[DATA], []], ids=["behind data", "alone"])
+def test_gossip_arrives_whole_and_in_its_order(data: list[bytes]) -> None:
+    async def play() -> None:
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            ours.setblocking(False)
+            shell: Any = Shell()
+            link = OutgoingLink(shell, ours, peer="ab" * 20, queue_bytes_max=1 << 30)
+            for frame in data:
+                link.send(frame)
+            for frame in GOSSIP[:3]:
+                link.send_control(frame)
+            first = received(link, theirs) if not data else []
+            for frame in GOSSIP[3:]:
+                link.send_control(frame)
+            frames = first + received(link, theirs)
+            assert [frame for frame in frames if frame != DATA] == GOSSIP
+            assert frames[-1] == (DATA if data else GOSSIP[-1])
+            assert shell.reasons == []
+
+    trio.run(play)
