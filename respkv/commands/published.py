@@ -82,9 +82,9 @@ def hints_outstanding(nodes: Iterable[NodeId], *, me: NodeId, membership: Member
     return {node: outstanding for node in nodes if (outstanding := totals.get(node[:ID_DIGITS]))}
 
 
-def decode_pace(text: object) -> int:
-    """A rate in bytes a second. Nonsense of another node counts as none."""
-    return text if isinstance(text, int) and text > 0 else 0
+def decode_pace(text: object) -> int | None:
+    """A rate in bytes a second, 0 where there is no wish; None where nothing was heard. Nonsense of another node counts as that."""
+    return text if isinstance(text, int) and text >= 0 else None
 
 
 def stage_name(resize: Resize) -> str:

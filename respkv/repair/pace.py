@@ -19,8 +19,8 @@ SLOW_RATIO = 1.25
 SLOW_SHARE_MAX = 1 - PERCENT / 100
 SLOW_BEATS = 5
 """How many beats it takes to forget slow requests."""
-MEMORY_BEATS = 60
-"""How many beats it takes to get used to another latency; while work is under way it takes ten times as many."""
+CALM_BEATS, BUSY_BEATS = 10, 120
+"""How many beats it takes to get used to a lower latency, and to a higher one; to that ten times as many while work is under way."""
 GROWTH = 1.25
 """Of the rate, from one beat to the next."""
 
@@ -59,7 +59,7 @@ class Foreground:
             return
         if not self.usual_us:
             self.usual_us = float(self.recent_us)
-        beats = MEMORY_BEATS * 10 if is_working and self.recent_us > self.usual_us else MEMORY_BEATS
+        beats = CALM_BEATS if self.recent_us < self.usual_us else BUSY_BEATS * 10 if is_working else BUSY_BEATS
         self.usual_us += (self.recent_us - self.usual_us) / beats
 
 
@@ -68,11 +68,11 @@ class Pace:
 
     __slots__ = ("_own", "rate")
 
-    def __init__(self) -> None:
-        """No clients are known yet."""
+    def __init__(self, *, rate_min: float) -> None:
+        """Nothing is known of clients yet."""
         self._own = 0.0
-        self.rate = 0.0
-        """What all nodes together allow, of late."""
+        self.rate = rate_min
+        """What all nodes together allow, when it was last asked for."""
 
     def beat(self, foreground: Foreground, *, is_working: bool, rate_min: float, rate_max: float) -> int:
         """How fast this node wants all nodes to be at most, for its clients' sake; 0 where it has none.
@@ -91,10 +91,13 @@ class Pace:
         self._own = min(max(self._own, rate_min), rate_max)
         return int(self._own)
 
-    def follow(self, told: list[int], *, rate_min: float, rate_max: float) -> None:
-        """Go as fast as the node whose clients bear the least. `told`: what each node said in its last beat."""
-        self.rate = max(min((float(rate) for rate in told if rate > 0), default=rate_max), rate_min)
+    def follow(self, told: list[int | None], *, rate_min: float, rate_max: float) -> None:
+        """Go as fast as the node whose clients bear the least.
+
+        `told` is what each node said in its last beat; None: it was not heard yet, and may have clients that bear no more than the floor.
+        """
+        self.rate = max(min((rate_min if rate is None else float(rate) for rate in told if rate != 0), default=rate_max), rate_min)
 
     def pause_s(self, size: int, *, took_s: float) -> float:
         """How long to rest after a piece of work of so many bytes, which took so long."""
-        return max(size / self.rate - took_s, 0.0) if self.rate else 0.0
+        return max(size / self.rate - took_s, 0.0)

@@ -161,7 +161,7 @@ class AntiEntropy:
             "tree_changes_waiting": len(store.changed),
             "tree_leaves_corrected": store.trees.corrected_total,
             "tree_partitions_unread": len(store.trees.spoilt),
-            "pace_bytes_per_second": int(self._node.pulse.pace.rate),
+            "pace_bytes_per_second": int(self._node.pulse.pace_now().rate),
             "foreground_p99_usec": self._node.pulse.foreground.recent_us,
             "foreground_usual_p99_usec": int(self._node.pulse.foreground.usual_us),
         }

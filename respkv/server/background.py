@@ -33,7 +33,7 @@ def rest(node: Node, size: int, *, since: float, is_prompt: bool = True) -> Gene
     """
     settings, pulse, now = node.settings, node.pulse, node.context.turn.now
     pulse.works_behind = True
-    pause_s = pulse.pace.pause_s(size, took_s=now - since)
+    pause_s = pulse.pace_now().pause_s(size, took_s=now - since)
     if is_prompt and now - since > settings.handoff_latency_target / 1000:
         pause_s = size / settings.handoff_rate_min
     yield Rest(now + pause_s)

@@ -48,7 +48,7 @@ class Pulse:
         """How long the turns took that answered clients: added up by the shell, which alone has a clock."""
         counted = node.coordinator.statistics
         self.foreground = Foreground(counted.read_latencies, counted.write_latencies)
-        self.pace = Pace()
+        self.pace = Pace(rate_min=float(node.settings.handoff_rate_min))
         self.works_behind = False
         """Whether anything was done behind the scenes since the last beat."""
         self._calls: dict[str, int] = {}
@@ -110,14 +110,18 @@ class Pulse:
             node.context.slow_events.record("loop-lag", unix_s=node.context.turn.wall_ms // 1000, milliseconds=lag_ms)
 
     def _set_pace(self, *, loop_is_late: bool) -> None:
-        node, pace = self._node, self.pace
+        node, settings = self._node, self._node.settings
         works, self.works_behind = self.works_behind, False
         self.foreground.beat(loop_is_late=loop_is_late, is_working=works or bool(node.hints.rows))
-        rate_min, rate_max = float(node.settings.handoff_rate_min), float(node.settings.handoff_rate_max)
-        wanted = pace.beat(self.foreground, is_working=works, rate_min=rate_min, rate_max=rate_max)
-        node.membership.publish(published.PACE, wanted)
+        rate_min, rate_max = float(settings.handoff_rate_min), float(settings.handoff_rate_max)
+        node.membership.publish(published.PACE, self.pace.beat(self.foreground, is_working=works, rate_min=rate_min, rate_max=rate_max))
+
+    def pace_now(self) -> Pace:
+        """The pace that all nodes that can be heard keep together."""
+        node, settings = self._node, self._node.settings
         told = [published.decode_pace(node.membership.application_value(other, published.PACE)) for other in node.topology.usable()]
-        pace.follow([wanted, *told], rate_min=rate_min, rate_max=rate_max)
+        self.pace.follow(told, rate_min=float(settings.handoff_rate_min), rate_max=float(settings.handoff_rate_max))
+        return self.pace
 
     def _share_time(self) -> None:
         spent_us, self.busy_s = int(self.busy_s * 1_000_000), 0.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from respkv.metrics import LatencyHistogram
-from respkv.repair.pace import GROWTH, MEMORY_BEATS, REQUESTS_MIN, Foreground, Pace
+from respkv.repair.pace import BUSY_BEATS, CALM_BEATS, GROWTH, REQUESTS_MIN, Foreground, Pace
 
 FLOOR, CEILING = 1000.0, 8000.0
 
@@ -35,18 +35,21 @@ def test_one_request_in_a_hundred_may_be_slow_and_no_more() -> None:
     assert [watched.beat((1000, 4000)) for _ in range(20)] == [True] * 4 + [False] * 16
 
 
-def test_another_latency_becomes_the_usual_one() -> None:
+def test_another_latency_becomes_the_usual_one_the_lower_one_sooner() -> None:
     watched = Watched()
     watched.beat((1000, 4000))
-    for _ in range(5 * MEMORY_BEATS):
+    for _ in range(3 * BUSY_BEATS):
         watched.beat((1000, 10_000))
     assert not watched.foreground.is_strained
+    for _ in range(3 * CALM_BEATS):
+        watched.beat((1000, 4000))
+    assert watched.beat((1000, 10_000))
 
 
 def test_while_work_is_under_way_nobody_gets_used_to_waiting() -> None:
     watched = Watched()
     watched.beat((1000, 4000))
-    for _ in range(MEMORY_BEATS):
+    for _ in range(BUSY_BEATS):
         assert watched.beat((1000, 10_000), is_working=True)
 
 
@@ -76,7 +79,7 @@ def test_figures_that_are_reset_meanwhile_say_nothing() -> None:
 
 
 def test_the_rate_begins_at_the_floor_and_goes_up_while_clients_do_not_notice() -> None:
-    watched, pace = Watched(), Pace()
+    watched, pace = Watched(), Pace(rate_min=FLOOR)
 
     def beat(latency_us: int, *, is_working: bool) -> int:
         watched.beat((1000, latency_us), is_working=is_working)
@@ -89,7 +92,7 @@ def test_the_rate_begins_at_the_floor_and_goes_up_while_clients_do_not_notice() 
 
 
 def test_a_node_without_clients_has_no_wish() -> None:
-    watched, pace = Watched(), Pace()
+    watched, pace = Watched(), Pace(rate_min=FLOOR)
     watched.beat((1000, 4000))
     assert pace.beat(watched.foreground, is_working=True, rate_min=FLOOR, rate_max=CEILING) == FLOOR
     watched.beat()
@@ -97,8 +100,8 @@ def test_a_node_without_clients_has_no_wish() -> None:
 
 
 def test_all_go_as_fast_as_the_clients_of_each_can_bear() -> None:
-    pace = Pace()
-    assert pace.pause_s(1000, took_s=0.0) == 0.0
+    pace = Pace(rate_min=FLOOR)
+    assert pace.rate == FLOOR
     pace.follow([0, 4000, 2000], rate_min=FLOOR, rate_max=CEILING)
     assert pace.rate == 2000.0
     assert pace.pause_s(1000, took_s=0.1) == pytest.approx(0.4)
@@ -106,6 +109,12 @@ def test_all_go_as_fast_as_the_clients_of_each_can_bear() -> None:
     pace.follow([0, 0], rate_min=FLOOR, rate_max=CEILING)
     assert pace.rate == CEILING
     pace.follow([1], rate_min=FLOOR, rate_max=CEILING)
+    assert pace.rate == FLOOR
+
+
+def test_who_was_not_heard_yet_may_have_clients() -> None:
+    pace = Pace(rate_min=FLOOR)
+    pace.follow([0, None], rate_min=FLOOR, rate_max=CEILING)
     assert pace.rate == FLOOR
 
 
