@@ -69,7 +69,7 @@ class Route:
     )
 
     def __init__(self, primaries: tuple[NodeId, ...], *, view: View, fallbacks: list[NodeId], replication: Replication) -> None:
-        """Draw a route. `fallbacks` are the nodes behind the primaries in the preference list, in order.
+        """Draw a route. `fallbacks` are the nodes behind the primaries that can stand in, in the order of the preference list.
 
         While N changes, some of the primaries are written to and not read, or count only beside the others.
         """
@@ -82,7 +82,7 @@ class Route:
         self.core_set = core = frozenset(primaries[: replication.core_n])
         """Those of the primaries that count for W."""
         owners_of: dict[NodeId, tuple[NodeId, ...]] = {}
-        spare = [node for node in fallbacks if node in view.usable and node not in view.rebuilding] if view.sloppy else []
+        spare = list(fallbacks) if view.sloppy else []
         for owner in primaries:
             if owner in up or owner in view.forgotten or not view.handoff:
                 continue
@@ -166,11 +166,12 @@ class RouteTable:
         for preference in self._preference:
             primaries = tuple(preference[:n])
             down = sum(node not in view.usable for node in primaries)
-            live_fallbacks = [node for node in preference[n:] if node in view.usable]
-            key = (tuple(frozenset(primaries[:mark]) for mark in marks), tuple(live_fallbacks[:down]))
+            able = [node for node in preference[n:] if node in view.usable and node not in view.rebuilding]
+            # Of these the route uses the first, one for each owner that is away.
+            key = (tuple(frozenset(primaries[:mark]) for mark in marks), tuple(able[:down]))
             route = shared.get(key)
             if route is None:
-                route = shared[key] = Route(primaries, view=view, fallbacks=live_fallbacks, replication=replication)
+                route = shared[key] = Route(primaries, view=view, fallbacks=able, replication=replication)
             self.routes.append(route)
             usable = [node for node in primaries[: self.n] if node in view.usable]
             counting = [node for node in usable if node not in view.rebuilding]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -53,6 +55,10 @@ def test_routes_say_the_truth(drawn: tuple[RouteTable, View, Quorums]) -> None:
         assert set(sent) <= view.usable
         assert primaries & view.usable <= set(sent) | {me}
         assert route.local_write or me not in primaries
+        # Those who stand in are the first of this partition's own fallbacks that can.
+        able = [node for node in preference[len(primaries) :] if node in view.usable - view.rebuilding]
+        guests = {node for node in (*keepers, *((me,) if route.local_owners else ())) if node not in primaries}
+        assert guests == set(able[: len(guests)])
         # Every owner that is away has exactly one keeper of its hints, if there can be one.
         owners = [owner for _, owners in route.stand_ins for owner in owners] + list(route.local_owners)
         away = primaries - view.usable
@@ -105,3 +111,14 @@ def test_more_replicas_than_members_are_as_many_as_there_are() -> None:
     table = RouteTable(ring, view=View(me=NODES[0], usable=frozenset(NODES[:2])), replication=steady(Quorums(5, 3, 3, 0, 0)))
     assert table.n == 2
     assert table.routes[0].quorum == Quorums(2, 2, 2, 0, 0)
+
+
+def test_a_fallback_that_rebuilds_is_passed_over_in_each_partition_for_its_own_next_one() -> None:
+    ring = first_ring([Member(node) for node in NODES], ring_size=64)
+    for away, rebuilds in itertools.permutations(NODES[1:], 2):
+        view = View(me=NODES[0], usable=frozenset(NODES) - {away}, rebuilding=frozenset({rebuilds}))
+        table = RouteTable(ring, view=view, replication=steady(Quorums(3, 2, 2, 0, 0)))
+        for partition, route in enumerate(table.routes):
+            able = [node for node in table.preference(partition)[3:] if node not in {away, rebuilds}]
+            keepers = [peer for peer, _ in route.stand_ins] + [view.me] * bool(route.local_owners)
+            assert keepers == able[: len(keepers)]
