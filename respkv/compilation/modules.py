@@ -36,6 +36,7 @@ HOT: Final = (
     "respkv.storage.store",
     "respkv.storage.parking",
     "respkv.repair.confirmation",
+    "respkv.coordinator.recent_writes",
     "respkv.coordinator.routes",
     "respkv.coordinator.batches",
     "respkv.coordinator.reads",

@@ -6,6 +6,7 @@
 `reads` and `writes` ask the replicas, count the answers and decide.
 `read_repairs` sends what the answers of a read show to be stale the newer records, and lets readers wait for it.
 `coordinator` ties them together: the short way of GET and SET, and the deadlines.
+`recent_writes` tells how long this node has held what is young.
 `succession` makes the new records of keys that keep siblings.
 `compensation` sends what a replica did not take to a fallback, or keeps it as a hint.
 `replica` is the other end: it carries out what another node's coordinator asks.

@@ -116,7 +116,7 @@ class Compensation:
 
     def stand_in_for(self, batch: WriteBatch, node: NodeId) -> bool:
         """Ask fallbacks to stand in for a node that does not answer. Returns whether somebody could be asked for all of it."""
-        if not self.sloppy or batch.parent is not None or not batch.items:
+        if not self.sloppy or isinstance(batch.parent, Division) or not batch.items:
             return False
         owners = [owner for owner in self.owners_behind(batch, node) if owner not in batch.diverted]
         if not owners:

@@ -18,6 +18,7 @@ from respkv.coordinator.batches import Cell, Ended, Gatherer, ReadBatch, Waiter,
 from respkv.coordinator.compensation import Compensation
 from respkv.coordinator.read_repairs import ReadRepairs
 from respkv.coordinator.reads import Reads
+from respkv.coordinator.recent_writes import RecentWrites
 from respkv.coordinator.succession import Succession
 from respkv.coordinator.writes import OK, Writes
 from respkv.errors import NoQuorumError
@@ -121,6 +122,7 @@ class Coordinator:
         self.writes_disabled = ""
         """Why this node stores no more at present (no disk space), or empty."""
         self.statistics = CoordinatorStatistics()
+        self.recent = RecentWrites()
         self.compensation = Compensation(self)
         self.reads = Reads(self)
         self.repairs = ReadRepairs(self)
@@ -298,7 +300,7 @@ class Coordinator:
         """
 
         def merge() -> None:
-            self.store.merge_pairs(pairs)
+            self.recent.note(pairs, self.store.merge_pairs(pairs), self.turn.now)
             self.turn.log.append(logged)
             self.turn.when_logged(then)
 

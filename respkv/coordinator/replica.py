@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from binascii import crc_hqx
 from collections import defaultdict
+from collections.abc import Sequence
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from respkv.coordinator.recent_writes import FOR_LONG_US, NOT_AT_ALL, RecentWrites
 from respkv.errors import PeerProtocolError
 from respkv.placement.slots import key_slot
 from respkv.transport import border, frames
@@ -71,6 +74,7 @@ class Replica:
         "_clock",
         "_hints",
         "_parking",
+        "_recent",
         "_store",
         "_turn",
         "distrusted",
@@ -81,13 +85,14 @@ class Replica:
         "writes_disabled",
     )
 
-    def __init__(self, *, store: Store, turn: Turn, hints: HintBook, parking: Parking, clock: HybridClock) -> None:
+    def __init__(self, *, store: Store, turn: Turn, hints: HintBook, parking: Parking, clock: HybridClock, recent: RecentWrites) -> None:
         """`holds` says for each partition whether this node is one of its primaries; it follows the routes."""
         self._store = store
         self._turn = turn
         self._hints = hints
         self._parking = parking
         self._clock = clock
+        self._recent = recent
         self._acks: defaultdict[NodeId, list[int]] = defaultdict(list)
         self.holds: list[bool] = []
         self.others: frozenset[NodeId] = frozenset()
@@ -126,11 +131,11 @@ class Replica:
             newer = [left[index] for index in self._store.merge_pairs(others)]
             if others:
                 self._turn.log.append((LOG_WRITES, _encode(others)))
-            self._acknowledge(peer, sequence, sorted(late + newer))
+            self._acknowledge(peer, sequence, pairs, newer, late=late)
             return
         newer = self._store.merge_many(partitions, pairs)
         self._turn.log.append((LOG_WRITES, body))
-        self._acknowledge(peer, sequence, newer)
+        self._acknowledge(peer, sequence, pairs, newer)
 
     def _late(self, pairs: list[bytes]) -> list[int]:
         """Which records come later than a deletion that was dropped meanwhile, for all that is known: their keys are absent.
@@ -144,12 +149,25 @@ class Replica:
         items = enumerate(zip(pairs[::2], pairs[1::2], strict=True))
         return [index for index, (key, record) in items if newest_stamp_of(record) < below and not store.get(key)]
 
-    def _acknowledge(self, peer: NodeId, sequence: int, newer: list[int]) -> None:
-        turn = self._turn
-        if newer:
-            answer = _encode([self._clock.last, *newer])
-            turn.when_logged(lambda: turn.post(peer, frames.WRITE_ACK_NEWER, sequence, answer))
-        elif turn.sync_each_turn:
+    def _acknowledge(self, peer: NodeId, sequence: int, pairs: list[bytes], newer: list[int], *, late: Sequence[int] = ()) -> None:
+        """Tell that the records of [key, record, ...] are in the log; since when `newer` ones are held; and which came too `late`."""
+        turn, recent = self._turn, self._recent
+        if newer or late:
+            keys = [pairs[2 * index] for index in newer]
+            since = recent.came(keys, turn.now)
+            stamps = [newest_stamp_of(self._store.get(key)) for key in keys]
+            recent.note(pairs, (*newer, *late), turn.now)
+
+            def tell() -> None:
+                # For how long until now: as little as can be of the way of a write is to look like a time in which it was held up.
+                held_us = [FOR_LONG_US if at is None else int((turn.now - at) * 1_000_000) for at in since]
+                told = sorted([*zip(newer, held_us, stamps, strict=True), *((index, NOT_AT_ALL, 0) for index in late)])
+                turn.post(peer, frames.WRITE_ACK_NEWER, sequence, _encode([self._clock.last, *chain.from_iterable(told)]))
+
+            turn.when_logged(tell)
+            return
+        recent.note(pairs, (), turn.now)
+        if turn.sync_each_turn:
             turn.when_logged(lambda: self._acks[peer].append(sequence))
         else:
             self._acks[peer].append(sequence)
@@ -169,6 +187,7 @@ class Replica:
     def _keep(self, peer: NodeId, sequence: int, owners: list[NodeId], pairs: list[bytes]) -> None:
         store = self._store
         late = self._late(pairs)
+        sent = pairs
         left, pairs = _without(pairs, late)
         kept = [self._hints.add(owner, pairs, self._turn.now) for owner in owners]
         self._turn.log += [(LOG_HINTS, _encode([owner, taken])) for owner, taken in zip(owners, kept, strict=True) if taken]
@@ -183,7 +202,7 @@ class Replica:
         newer = [left[index] for index in store.merge_pairs(pairs)]
         if not fit:
             self._turn.log.append((LOG_WRITES, _encode(pairs)))
-        self._acknowledge(peer, sequence, sorted(late + newer))
+        self._acknowledge(peer, sequence, sent, newer, late=late)
 
     def repair(self, peer: NodeId, sequence: int, body: bytes) -> None:
         """Records that this node lacks, from a read repair or a hint: merged whatever their stamps."""
@@ -203,10 +222,11 @@ class Replica:
         self._parking.when_loaded(pairs[::2], lambda: self._merge_repair(peer, sequence, pairs, body), len(body))
 
     def _merge_repair(self, peer: NodeId, sequence: int, pairs: list[bytes], body: bytes) -> None:
-        self._store.merge_pairs(pairs)
+        newer = self._store.merge_pairs(pairs)
         self._turn.log.append((LOG_WRITES, body))
+        self._recent.note(pairs, newer, self._turn.now)
         if sequence:
-            self._acknowledge(peer, sequence, [])
+            self._turn.when_logged(lambda: self._acks[peer].append(sequence))
 
     def read(self, peer: NodeId, sequence: int, body: bytes, *, stand_in: bool) -> None:
         """A coordinator's read."""

@@ -11,9 +11,11 @@ import msgspec
 
 from respkv.coordinator.batches import ENDED_SHOWN_MAX, Division, Ended, WriteBatch
 from respkv.coordinator.quorum import refusal, write_timeout
+from respkv.coordinator.recent_writes import NOT_AT_ALL
 from respkv.errors import ClientError, ClockSkewError, OverloadedError, PeerProtocolError
 from respkv.transport import frames
 from respkv.transport.bounds import LONG_BYTES, SECTION_BYTES_MAX
+from respkv.versions.clock import ahead_us
 from respkv.versions.records import ABSENT, SIBLINGS, newest_stamp_of, restamped, stamp_of, value_of
 from respkv.versions.vectors import merge
 
@@ -131,6 +133,7 @@ class Writes:
         body = _encode(batch.items)
         if route.local_write:
             turn.log.append((LOG_WRITES, body))
+            self._coordinator.recent.note(batch.items, (), turn.now)
             counts = not route.local_owners or self._coordinator.compensation.stand_in_here(batch)
             if counts and route.local_counts:
                 batch.waiting.add(self._coordinator.me)
@@ -185,50 +188,71 @@ class Writes:
                 self.acknowledge(batch, peer)
 
     def on_newer(self, peer: NodeId, sequence: int, numbers: list[int]) -> None:
-        """A replica has all of it in its log, but held other versions that win over some: `numbers` is [its clock, index, ...].
+        """A replica has all of it in its log, but held other versions that win over some.
 
-        The client's write is later than whatever was acknowledged before it came, so it is stamped above
-        what was found and sent again before it is answered. Once is enough: what a replica took in after
-        that is concurrent with it.
+        `numbers` is [its clock, index, for how many us it has held the winner, the winner's stamp, index, ...].
+
+        The client's write is later than whatever was acknowledged before it came. So it is stamped above what was there before it was
+        sent, and sent again before it is answered. What came after it was sent is concurrent with it, or by somebody who had read it
+        already: that stays the winner. Once is enough, for the same reason.
+
+        What the replica took in while the write or this answer was on its way may be either. It counts as having come later, unless its
+        stamp lies so far above the write's that only a clock that is ahead explains it: then it will have come earlier.
         """
         batch = self._in_flight.get(sequence)
-        if batch is None:
+        if batch is None or peer not in batch.waiting:
             return
-        if batch.open and batch.parent is None and peer in batch.waiting:
-            pairs = self._later_pairs(batch, numbers[1:])
+        if len(numbers) % 3 != 1:
+            msg = "acknowledges parts of something"
+            raise PeerProtocolError(msg)
+        whole = batch.parent.batch if isinstance(batch.parent, Division) else batch
+        lacking = {index for index, held_us in zip(numbers[1::3], numbers[2::3], strict=True) if held_us == NOT_AT_ALL}
+        if batch.open and whole.open and whole.parent is None:
+            settled, pairs = self._outdone(batch, whole, numbers)
             if pairs:
-                self._resend(batch, pairs)
-        self.acknowledge(batch, peer)
+                self._resend(whole, pairs)
+            lacking -= settled
+        if lacking:
+            # It is not there at all, and nothing else brings it.
+            self._lost(batch, peer)
+        else:
+            self.acknowledge(batch, peer)
 
-    def _later_pairs(self, batch: WriteBatch, indices: list[int]) -> list[bytes]:
-        """What of a batch has to be sent again, under later stamps.
+    def _outdone(self, batch: WriteBatch, whole: WriteBatch, numbers: list[int]) -> tuple[set[int], list[bytes]]:
+        """What has to be sent again, under later stamps; and the indices of that and of what nobody need care for any more.
 
         Not what this node has written over since, in this batch or a later one: it would overtake its own successor. A later
         batch is still in flight: the replica that answers has not answered it yet. Where that has no quorum yet, neither
         this write nor what follows it is visible to everybody, so the answer waits for it.
         """
-        coordinator = self._coordinator
         keys = batch.items[::2]
         last = {key: index for index, key in enumerate(keys)}
-        successors = self._in_flight_beside(batch)
+        successors = self._in_flight_beside(whole)
+        since_us = int((self._coordinator.turn.now - batch.sent_at) * 1_000_000)
+        settled: set[int] = set()
         pairs: list[bytes] = []
-        for index in indices:
+        for index, held_us, stamp in zip(numbers[1::3], numbers[2::3], numbers[3::3], strict=True):
             if not 0 <= index < len(keys):
                 msg = "acknowledges what was not sent"
                 raise PeerProtocolError(msg)
             key, record = keys[index], batch.items[2 * index + 1]
-            if last[key] != index or record[16] == SIBLINGS:
+            if record[16] == SIBLINGS:
                 continue
             successor = successors.get(key)
-            if successor is not None and merge(successor[0], record) != record:
+            if last[key] != index:
+                settled.add(index)
+            elif successor is not None and merge(successor[0], record) != record:
+                settled.add(index)
                 if not successor[1].reached():
-                    batch.resends += 1
-                    successor[1].predecessors.append(batch)
-                continue
+                    whole.resends += 1
+                    successor[1].predecessors.append(whole)
             # An expiry that lost to another version of its key must not revive its own.
-            if newest_stamp_of(record) == stamp_of(record):
-                pairs += (key, restamped(record, coordinator.clock.next()))
-        return pairs
+            elif newest_stamp_of(record) == stamp_of(record) and (
+                held_us == NOT_AT_ALL or held_us >= since_us or ahead_us(stamp, stamp_of(record)) > since_us
+            ):
+                settled.add(index)
+                pairs += (key, restamped(record, self._coordinator.clock.next()))
+        return settled, pairs
 
     def _in_flight_beside(self, batch: WriteBatch) -> dict[bytes, tuple[bytes, WriteBatch]]:
         """The newest records that are on their way in other batches, by key, and in which."""
@@ -358,7 +382,7 @@ class Writes:
 
     def speculate(self, batch: WriteBatch) -> None:
         """A batch is slow: let fallbacks stand in."""
-        if batch.parent is not None:
+        if isinstance(batch.parent, Division):
             return
         for peer in sorted(batch.waiting - {self._coordinator.me}):
             if self._coordinator.compensation.stand_in_for(batch, peer):

@@ -107,7 +107,7 @@ class Node:
             serve=lambda call: self.dispatcher.serve(call),  # noqa: PLW0108 - the dispatcher comes later
             internal_error=lambda error: self.dispatcher.internal_error(error),  # noqa: PLW0108
         )
-        self.replica = Replica(store=store, turn=turn, hints=hints, parking=self.parking, clock=clock)
+        self.replica = Replica(store=store, turn=turn, hints=hints, parking=self.parking, clock=clock, recent=self.coordinator.recent)
         self.handoff = Handoff(
             me=me,
             turn=turn,
@@ -433,6 +433,7 @@ class Node:
         settings, coordinator, store = self.settings, self.coordinator, self.store
         self.context.ring = self.cluster.ring
         coordinator.request_timeout_s = settings.request_timeout / 1000
+        coordinator.recent.kept_s = coordinator.request_timeout_s
         coordinator.speculative_retry_s = settings.speculative_retry / 1000
         coordinator.repairs.mode = settings.read_repair
         self._turn.sync_each_turn = settings.appendfsync == "always"

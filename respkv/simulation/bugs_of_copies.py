@@ -85,7 +85,7 @@ class RepairAssigns(Bugs):
                 store.merge(partition, key, record)
             self._turn.log.append((1, body))
             if sequence:
-                self._acknowledge(peer, sequence, [])
+                self._acknowledge(peer, sequence, pairs, [])
 
         return [(Replica, "_merge_repair", assign)]
 

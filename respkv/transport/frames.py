@@ -17,7 +17,7 @@ from respkv.transport.bounds import SECTION_BYTES_MAX
 
 WRITE = 1  # [key, record, key, record, ...]
 WRITE_ACK = 2  # [sequence, ...]: all of it is in the log
-WRITE_ACK_NEWER = 3  # [stamp, index, index, ...]: stored, but these were already held in a newer version
+WRITE_ACK_NEWER = 3  # [stamp, index, held for how many us, its stamp, index, ...]: stored, but of these newer versions were held
 STAND_IN = 4  # owners (20 raw bytes each, a count byte before them), then as WRITE: store, and a hint row for each owner
 READ = 5  # [key, ...]
 RECORDS = 6  # [record, ...]

@@ -93,6 +93,11 @@ def highest_credible(wall_ms: int) -> int:
     return (wall_ms + CLOCK_AHEAD_MAX_MS) << LOGIC_BITS
 
 
+def ahead_us(stamp: int, other: int) -> int:
+    """How many microseconds of wall time a stamp lies above another one at least."""
+    return 1000 * ((stamp >> LOGIC_BITS) - (other >> LOGIC_BITS) - 1)
+
+
 def milliseconds(stamp: int) -> int:
     """The wall time in a stamp, in unix milliseconds."""
     return stamp >> LOGIC_BITS

@@ -52,6 +52,8 @@ class World:
         self.rng = random.Random(seed)
         self.now = 1000.0
         self.delay_s = delay_s
+        self.slow_s: dict[tuple[int, int], float] = {}
+        """Pairs of nodes whose frames take so long one way."""
         self.skew_ms: defaultdict[int, int] = defaultdict(int)
         """How far the wall clock of a node is off."""
         self.down: set[int] = set()
@@ -205,7 +207,8 @@ class World:
 
     def _send(self, source: int, target: int, frame: bytes) -> None:
         """One link keeps its order, whatever the delays."""
-        due = max(self.now + self.rng.uniform(*self.delay_s), self._frame_due[source, target])
+        delay_s = self.slow_s.get((source, target)) or self.rng.uniform(*self.delay_s)
+        due = max(self.now + delay_s, self._frame_due[source, target])
         self._frame_due[source, target] = due
         self._at(due, lambda: self.arrive(target, (turns.PEER_FRAME, self.nodes[source].me, frame)))
 

@@ -10,6 +10,8 @@ A transcript is blocks of lines, one turn a line, and behind `----` what the coo
     op read k,m r=1               an operation reads
     op write k=v,m=~ w=3          an operation writes (v!99: with an expiry; v@5!99: gives version 5 an expiry)
     b ack 1 | b newer 1 0 | b refuse 1 | b records 1 v@5 -      answers to section #1
+    b newer 1 0:30 | b late 1 0   a newer version is held for 30 ms only; none is held, and it came too late
+    b newer 1 0:30+50             the same, and its stamp lies 50 ms ahead
     b closes                      the link to b breaks
     wait 50                       milliseconds pass
     durable                       the log is durable
@@ -34,6 +36,7 @@ from respkv.config.quorums import Quorums
 from respkv.config.replication import Replication, steady
 from respkv.coordinator.batches import Waiter
 from respkv.coordinator.coordinator import Coordinator
+from respkv.coordinator.recent_writes import FOR_LONG_US, NOT_AT_ALL
 from respkv.coordinator.replica import Replica
 from respkv.coordinator.routes import RouteTable, View
 from respkv.errors import ClientError
@@ -99,6 +102,13 @@ def version(text: str) -> bytes:
     return records.string(value.encode(), stamp=int(stamp), actor=actor, expire_at_ms=int(expiry) if expiry else None)
 
 
+def show_held(index: int, held_us: int) -> str:
+    """`0`: a newer version has been there for long; `0:30`: for so many ms; `0:late`: there is none, and it may be much too old."""
+    if held_us == NOT_AT_ALL:
+        return f"{index}:late"
+    return str(index) if held_us == FOR_LONG_US else f"{index}:{round(held_us / 1000)}"
+
+
 def show_pairs(pairs: list[bytes]) -> str:
     return " ".join(f"{key_name(key)}={show(record)}" for key, record in zip(pairs[::2], pairs[1::2], strict=True))
 
@@ -158,7 +168,8 @@ class Lab:
         self.coordinator = Coordinator(
             me=node_id(self.me), actor=ACTOR, store=self.store, clock=self.clock, turn=self.turn, hints=self.hints, parking=self.parking
         )
-        self.replica = Replica(store=self.store, turn=self.turn, hints=self.hints, parking=self.parking, clock=self.clock)
+        recent = self.coordinator.recent
+        self.replica = Replica(store=self.store, turn=self.turn, hints=self.hints, parking=self.parking, clock=self.clock, recent=recent)
         self.connections: dict[str, Connection] = {}
         self.rng = random.Random(1)
         self.options = {"n": "3", "r": "2", "w": "2", "pr": "0", "pw": "0", "down": "", "stale": "", "rebuilding": ""}
@@ -307,10 +318,18 @@ class Lab:
             case "ack", numbers:
                 writes.on_ack(peer, list(map(int, numbers)))
                 self.coordinator.repairs.on_ack(peer, list(map(int, numbers)))
-            case "newer", [number, *indices]:
+            case "newer", [number, *held]:
                 # A frame's header brings the sender's clock.
                 self.clock.absorb(self.clock.last + 10)
-                writes.on_newer(peer, int(number), [self.clock.last, *map(int, indices)])
+                told = [self.clock.last]
+                for each in held:
+                    index, _, milliseconds = each.partition(":")
+                    milliseconds, _, ahead = milliseconds.partition("+")
+                    stamp = self.clock.last + (int(ahead or 0) << 16)
+                    told += (int(index), int(milliseconds) * 1000 if milliseconds else FOR_LONG_US, stamp)
+                writes.on_newer(peer, int(number), told)
+            case "late", [number, *indices]:
+                writes.on_newer(peer, int(number), [0, *(word for index in indices for word in (int(index), NOT_AT_ALL, 0))])
             case "records", [number, *versions]:
                 found = [version(text) for text in versions]
                 for record in found:
@@ -369,8 +388,9 @@ class Lab:
             return f"{head} {body.decode()}"
         if kind in {frames.WRITE_ACK, frames.WRITE_ACK_NEWER}:
             numbers = msgspec.msgpack.decode(body, type=list[int])
-            shown = numbers[1:] if kind == frames.WRITE_ACK_NEWER else numbers
-            return f"{head} {' '.join(map(str, shown))}"
+            if kind == frames.WRITE_ACK_NEWER:
+                return f"{head} {' '.join(map(show_held, numbers[1::3], numbers[2::3]))}"
+            return f"{head} {' '.join(map(str, numbers))}"
         parts = msgspec.msgpack.decode(body, type=list[bytes])
         if kind in {frames.READ, frames.READ_STAND_IN}:
             return f"{head} {' '.join(map(key_name, parts))}"

@@ -114,7 +114,8 @@ class Machine:
         self.coordinator = Coordinator(
             me=name, actor=actor, store=self.store, clock=self.clock, turn=self.turn, hints=self.hints, parking=self.parking
         )
-        self.replica = Replica(store=self.store, turn=self.turn, hints=self.hints, parking=self.parking, clock=self.clock)
+        recent = self.coordinator.recent
+        self.replica = Replica(store=self.store, turn=self.turn, hints=self.hints, parking=self.parking, clock=self.clock, recent=recent)
         self.handoff = Handoff(
             me=name,
             turn=self.turn,

@@ -33,7 +33,7 @@ TRANSCRIPTS = {
         ----
         log writes k=v@5
         log writes k=u@4
-        -> b #8 newer 0
+        -> b #8 newer 0:0
         -> b #0 ack 7
         """,
     "a newer version that is held is said so, and stays": """
@@ -59,7 +59,7 @@ TRANSCRIPTS = {
         held k m n
         ----
         log writes k=v@5 n=y@12
-        -> b #7 newer 1
+        -> b #7 newer 1:late
         log writes m=x@10
         -> b #0 ack 8
         held k=v@5
@@ -76,8 +76,8 @@ TRANSCRIPTS = {
         state
         ----
         log hints c k2=w@12
-        -> b #7 newer 0
-        -> b #8 newer 0
+        -> b #7 newer 0:late
+        -> b #8 newer 0:late
         log writes k=v@5
         -> b #0 ack 9
         held k1=-
@@ -236,7 +236,7 @@ def test_requests_on_a_cold_key_run_in_their_order_once_it_is_loaded() -> None:
         "log writes k=u@7",
         "-> b #1 records v@5",
         "-> b #3 records w@9",
-        "-> b #4 newer 0",
+        "-> b #4 newer 0:0",
         "-> b #0 ack 2",
     ]
 
