@@ -50,6 +50,7 @@ HOT: Final = (
     "respkv.server.admission",
     "respkv.server.peers",
     "respkv.server.framing",
+    "respkv.server.pressure",
     "respkv.server.channels",
     "respkv.server.node",
     "respkv.server.reactor",

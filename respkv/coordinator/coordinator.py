@@ -300,7 +300,8 @@ class Coordinator:
         """
 
         def merge() -> None:
-            self.recent.note(pairs, self.store.merge_pairs(pairs), self.turn.now)
+            self.store.merge_pairs(pairs)
+            self.recent.note(pairs, self.turn.now)
             self.turn.log.append(logged)
             self.turn.when_logged(then)
 
@@ -346,7 +347,8 @@ class Coordinator:
         while deadlines and not deadlines[0][1].open and not deadlines[0][1].waiting:
             deadlines.popleft()
         due = [queue[0][0] for queue in (slow, deadlines) if queue]
-        due += [at for at, _ in self._slow_long]
+        if self._slow_long:
+            due += [at for at, _ in self._slow_long]
         if self.repairs:
             due.append(self.repairs.next_due())
         return min(due) if due else None

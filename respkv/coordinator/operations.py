@@ -401,10 +401,12 @@ class Operations:
         """When `expire` is to be called again."""
         if not self._calls:
             self._calls_due = math.inf
-        now = self.coordinator.turn.now
-        due = min((now if condition() else deadline for _, condition, deadline in self._conditions), default=math.inf)
-        due = min(due, min((until for _, until in self._resting), default=math.inf))
-        due = min(due, self._calls_due, self._queued[0][0] if self._queued else math.inf)
+        due = min(self._calls_due, self._queued[0][0] if self._queued else math.inf)
+        if self._conditions:
+            now = self.coordinator.turn.now
+            due = min(due, *(now if condition() else deadline for _, condition, deadline in self._conditions))
+        if self._resting:
+            due = min(due, *(until for _, until in self._resting))
         return None if due == math.inf else due
 
 

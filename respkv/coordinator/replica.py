@@ -21,7 +21,7 @@ from respkv.placement.slots import key_slot
 from respkv.transport import border, frames
 from respkv.transport.bounds import LONG_BYTES, SECTION_BYTES_MAX
 from respkv.versions.clock import highest_credible
-from respkv.versions.records import ABSENT, are_well_formed, newest_stamp_of
+from respkv.versions.records import ABSENT, VERSION_BYTES, are_well_formed, newest_stamp_of
 
 if TYPE_CHECKING:
     from respkv.ids import NodeId
@@ -153,10 +153,10 @@ class Replica:
         """Tell that the records of [key, record, ...] are in the log; since when `newer` ones are held; and which came too `late`."""
         turn, recent = self._turn, self._recent
         if newer or late:
-            keys = [pairs[2 * index] for index in newer]
-            since = recent.came(keys, turn.now)
-            stamps = [newest_stamp_of(self._store.get(key)) for key in keys]
-            recent.note(pairs, (*newer, *late), turn.now)
+            held = [self._store.get(pairs[2 * index]) for index in newer]
+            since = [recent.came(record[:VERSION_BYTES], turn.now) for record in held]
+            stamps = [newest_stamp_of(record) for record in held]
+            recent.note(pairs, turn.now)
 
             def tell() -> None:
                 # For how long until now: as little as can be of the way of a write is to look like a time in which it was held up.
@@ -166,7 +166,7 @@ class Replica:
 
             turn.when_logged(tell)
             return
-        recent.note(pairs, (), turn.now)
+        recent.note(pairs, turn.now)
         if turn.sync_each_turn:
             turn.when_logged(lambda: self._acks[peer].append(sequence))
         else:
@@ -222,9 +222,9 @@ class Replica:
         self._parking.when_loaded(pairs[::2], lambda: self._merge_repair(peer, sequence, pairs, body), len(body))
 
     def _merge_repair(self, peer: NodeId, sequence: int, pairs: list[bytes], body: bytes) -> None:
-        newer = self._store.merge_pairs(pairs)
+        self._store.merge_pairs(pairs)
         self._turn.log.append((LOG_WRITES, body))
-        self._recent.note(pairs, newer, self._turn.now)
+        self._recent.note(pairs, self._turn.now)
         if sequence:
             self._turn.when_logged(lambda: self._acks[peer].append(sequence))
 

@@ -133,7 +133,7 @@ class Writes:
         body = _encode(batch.items)
         if route.local_write:
             turn.log.append((LOG_WRITES, body))
-            self._coordinator.recent.note(batch.items, (), turn.now)
+            self._coordinator.recent.note(batch.items, turn.now)
             counts = not route.local_owners or self._coordinator.compensation.stand_in_here(batch)
             if counts and route.local_counts:
                 batch.waiting.add(self._coordinator.me)
