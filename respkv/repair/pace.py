@@ -21,7 +21,7 @@ SLOW_BEATS = 5
 """How many beats it takes to forget slow requests."""
 CALM_BEATS, BUSY_BEATS = 10, 120
 """How many beats it takes to get used to a lower latency, and to a higher one; to that ten times as many while work is under way."""
-GROWTH = 1.25
+GROWTH = 1.1
 """Of the rate, from one beat to the next."""
 
 
@@ -66,13 +66,15 @@ class Foreground:
 class Pace:
     """A rate in bytes a second, for all work behind the scenes of a node: between a floor and a ceiling."""
 
-    __slots__ = ("_own", "rate")
+    __slots__ = ("_own", "is_sparing", "rate")
 
     def __init__(self, *, rate_min: float) -> None:
         """Nothing is known of clients yet."""
         self._own = 0.0
         self.rate = rate_min
         """What all nodes together allow, when it was last asked for."""
+        self.is_sparing = True
+        """Whether any node has clients."""
 
     def beat(self, foreground: Foreground, *, is_working: bool, rate_min: float, rate_max: float) -> int:
         """How fast this node wants all nodes to be at most, for its clients' sake; 0 where it has none.
@@ -96,7 +98,9 @@ class Pace:
 
         `told` is what each node said in its last beat; None: it was not heard yet, and may have clients that bear no more than the floor.
         """
-        self.rate = max(min((rate_min if rate is None else float(rate) for rate in told if rate != 0), default=rate_max), rate_min)
+        wishes = [rate_min if rate is None else float(rate) for rate in told if rate != 0]
+        self.is_sparing = bool(wishes)
+        self.rate = max(min(wishes, default=rate_max), rate_min)
 
     def pause_s(self, size: int, *, took_s: float) -> float:
         """How long to rest after a piece of work of so many bytes, which took so long."""

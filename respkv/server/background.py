@@ -1,7 +1,7 @@
 """Where work behind the scenes gives way: between its steps, and after each piece of it. Pure.
 
-Rule: a step is half a millisecond or so, has a turn of its own in which nothing arrived, and a node that has clients is left
-as much time after it as it took. How long to rest after a piece is said by the pace that all nodes keep together.
+Rule: a step is half a millisecond or so, and has a turn of its own in which nothing arrived. While any node has clients there is
+none for as long as the last one took. How long to rest after a piece is said by the pace that all nodes keep together.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def step(node: Node) -> Generator[Rest, None, None]:
     pulse, began = node.pulse, node.context.turn.now
     pulse.works_behind = True
     yield Rest(began)
-    if pulse.foreground.has_clients:
+    if pulse.pace_now().is_sparing:
         now = node.context.turn.now
         yield Rest(now + (now - began))
 
