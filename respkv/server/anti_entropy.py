@@ -119,7 +119,7 @@ class AntiEntropy:
     def follow(self, *, is_idle: bool) -> None:
         """Once a turn: let the hash trees follow some of the changes."""
         store = self._node.store
-        if store.changed and (is_idle or len(store.changed) > CHANGES_MAX):
+        if (store.changed or store.changing) and (is_idle or store.changes_count > CHANGES_MAX):
             store.trees.take_in(store, CHANGES_PER_TURN)
 
     def tick(self) -> None:
@@ -137,7 +137,7 @@ class AntiEntropy:
     def next_due(self) -> float | None:
         """When `tick` is to be called again."""
         node = self._node
-        if len(node.store.changed) > CHANGES_MAX:
+        if node.store.changes_count > CHANGES_MAX:
             return node.context.turn.now
         return self._look_at if self._pairs else None
 
@@ -158,7 +158,7 @@ class AntiEntropy:
             "keys_given": counted.keys_given_total,
             "pairs": len(self._pairs),
             "pairs_marked": sum(pair.is_marked for pair in self._pairs.values()),
-            "tree_changes_waiting": len(store.changed),
+            "tree_changes_waiting": store.changes_count,
             "tree_leaves_corrected": store.trees.corrected_total,
             "tree_partitions_unread": len(store.trees.spoilt),
             "pace_bytes_per_second": int(self._node.pulse.pace_now().rate),

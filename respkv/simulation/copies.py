@@ -95,7 +95,7 @@ def check_trees(world: World) -> list[str]:
     found = []
     for process, node in world.nodes():
         trees, store = node.store.trees, node.store
-        while not trees.take_in(store, len(store.changed)):
+        while not trees.take_in(store, store.changes_count):
             pass
         roots = [0] * len(store.shards)
         for key in all_keys(world):

@@ -72,18 +72,24 @@ class HashTrees:
 
     def take_in(self, store: Store, keys_max: int) -> bool:
         """Follow some of the changes of a store. Returns whether that was all of them."""
-        changed, shards, shift, floor = store.changed, store.shards, store.shift, store.floor
-        for _ in range(min(keys_max, len(changed))):
-            # The last one: to look for the first in a dictionary takes the longer the more were taken from its front.
-            key, seen = changed.popitem()
-            partition = key_slot(key) >> shift
-            record = shards[partition].get(key)
-            self.replace(partition, key, seen, identity(record) if record and record >= floor else b"")
-        if changed:
-            return False
-        # An empty dictionary keeps the room that it once needed.
-        changed.clear()
-        return True
+        shards, shift, floor = store.shards, store.shift, store.floor
+        left = keys_max
+        while left > 0 and store.changes_count:
+            if not store.changing:
+                store.look_at_changes()
+            changing, changed = store.changing, store.changed
+            count = min(left, len(changing))
+            left -= count
+            for _ in range(count):
+                # The last one: to look for the first in a dictionary takes the longer the more were taken from its front.
+                key, seen = changing.popitem()
+                partition = key_slot(key) >> shift
+                found = changed.get(key)
+                if found is None:
+                    record = shards[partition].get(key)
+                    found = identity(record) if record and record >= floor else b""
+                self.replace(partition, key, seen, found)
+        return not store.changes_count
 
     def leaves(self, partition: int) -> Sequence[int]:
         """All leaves of a partition; none if nothing was ever there."""

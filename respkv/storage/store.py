@@ -30,6 +30,7 @@ from respkv.versions.records import (
 )
 from respkv.versions.vectors import merge, raised
 
+LATER_THAN_ALL = b"\xff" * 8
 ABSENT_KEYS_MAX = 1 << 16
 """So many keys are remembered not to exist; `maxmemory` may leave less room."""
 #: What a key costs beside its own bytes and those of its record: two object headers and a share of the dictionary.
@@ -46,6 +47,7 @@ class Store:
         "_victim",
         "bounded",
         "changed",
+        "changing",
         "conflicted",
         "counting",
         "dirty",
@@ -54,6 +56,8 @@ class Store:
         "frozen",
         "live",
         "lost",
+        "newest",
+        "noted_above",
         "pinned",
         "reaped_below",
         "remains",
@@ -74,7 +78,13 @@ class Store:
         self.dirty: list[bytes] = []
         """Keys that were written since the last freeze, some of them more than once: a list costs half of what a set does."""
         self.changed: dict[bytes, bytes] = {}
-        """Keys that were written since the hash trees last looked, and the identity of the record that these know of each."""
+        """Keys that were written since the hash trees last looked, and the identity of the record that each had then."""
+        self.changing: dict[bytes, bytes] = {}
+        """The same from the look before: what the trees follow just now."""
+        self.newest = ABSENT
+        """The record with the latest stamp of all that were ever here."""
+        self.noted_above = LATER_THAN_ALL
+        """A record that is later than this was written since the last look, so its key is among `changed`: nobody need look there."""
         self.trees = HashTrees(ring_size=ring_size)
         self.pinned: list[set[bytes]] = [set() for _ in range(ring_size)]
         """The same by partition, while memory is bounded: what may not be dropped."""
@@ -134,7 +144,8 @@ class Store:
                 self._recount(partition, key, old or ABSENT, record)
             shard[key] = record
             self.dirty.append(key)
-            if key not in self.changed:
+            self.newest = max(self.newest, record)
+            if (old is None or old <= self.noted_above or self.bounded or self.floor) and key not in self.changed:
                 self.changed[key] = identity(old) if old and old >= self.floor else ABSENT
             if self.bounded:
                 self.pinned[partition].add(key)
@@ -161,6 +172,7 @@ class Store:
         shard[key] = record
         self._note(partition, key)
         self._mark_changed(key, old or ABSENT)
+        self.newest = max(self.newest, record)
         self._recount(partition, key, old or ABSENT, record)
         if self.bounded:
             self.used_bytes += len(record) - (len(old) if old is not None else -len(key) - ENTRY_OVERHEAD_BYTES)
@@ -181,7 +193,7 @@ class Store:
         if self.bounded or self.floor:
             items = enumerate(zip(partitions, keys, records, strict=True))
             return [index for index, (partition, key, record) in items if self.merge(partition, key, record)]
-        shards, changed = self.shards, self.changed
+        shards, changed, noted_above, newest = self.shards, self.changed, self.noted_above, self.newest
         newer: list[int] = []
         for index, (partition, key, record) in enumerate(zip(partitions, keys, records, strict=True)):
             shard = shards[partition]
@@ -194,7 +206,8 @@ class Store:
                         continue
                     self._recount(partition, key, old or ABSENT, record)
                 shard[key] = record
-                if key not in changed:
+                newest = max(newest, record)
+                if (old is None or old <= noted_above) and key not in changed:
                     changed[key] = identity(old) if old else ABSENT
             elif old[16] == SIBLINGS or record[16] == SIBLINGS:
                 if self._join(partition, key, record):
@@ -202,12 +215,37 @@ class Store:
             elif old != record:
                 newer.append(index)
         self.dirty += keys
+        self.newest = max(self.newest, newest)
         return newer
 
     def _note(self, partition: int, key: bytes) -> None:
         self.dirty.append(key)
         if self.bounded:
             self.pinned[partition].add(key)
+
+    def look_at_changes(self) -> None:
+        """Begin to follow what has changed: what changes from now on is noted anew."""
+        self.changing, self.changed = self.changed, {}
+        # Above all records of that version, whatever becomes of their values.
+        self.noted_above = self.newest[:VERSION_BYTES] + LATER_THAN_ALL
+
+    def _came_unnoted(self, record: bytes) -> None:
+        """A record of the tables is in memory now, and the trees know it already."""
+        self.newest = max(self.newest, record)
+        if record > self.noted_above:
+            self.noted_above = LATER_THAN_ALL
+
+    @property
+    def changes_count(self) -> int:
+        """How many changes the hash trees have not followed yet."""
+        return len(self.changed) + len(self.changing)
+
+    def _follow_at_once(self, partition: int, key: bytes, record: bytes) -> None:
+        """A key leaves memory: the trees learn now what it holds, if they have not followed its changes yet."""
+        seen, later = self.changing.pop(key, None), self.changed.pop(key, None)
+        known = later if seen is None else seen
+        if known is not None:
+            self.trees.replace(partition, key, known, identity(record) if record and record >= self.floor else ABSENT)
 
     def _mark_changed(self, key: bytes, old: bytes) -> None:
         if key not in self.changed:
@@ -250,6 +288,7 @@ class Store:
         elif self.floor:
             record = raised(record, self.floor)
         shard[key] = record
+        self._came_unnoted(record)
         self.used_bytes += len(key) + len(record) + ENTRY_OVERHEAD_BYTES
         if will_expire(record):
             self.volatile[partition].add(key)
@@ -268,10 +307,12 @@ class Store:
             merged = merge(held, record)
             if merged != held:
                 shard[key] = merged
+                self.newest = max(self.newest, merged)
                 self._recount(partition, key, held, merged)
                 self.used_bytes += len(merged) - len(held)
             return
         self.trees.toggle(partition, key, identity(record))
+        self._came_unnoted(record)
         if memory_bytes_max and self.used_bytes > memory_bytes_max:
             self.resident = False
             self.live[partition] += holds_value(record)
@@ -310,13 +351,12 @@ class Store:
             if partition == self.counting:
                 continue
             shard, pinned, frozen = self.shards[partition], self.pinned[partition], self.frozen
-            volatile, remains, changed = self.volatile[partition], self.remains[partition], self.changed
+            volatile, remains = self.volatile[partition], self.remains[partition]
             for key in [
                 key for key in shard if key not in pinned and key not in keep and (frozen is None or not frozen.holds(partition, key))
             ]:
                 record = shard.pop(key)
-                if key in changed:
-                    self.trees.replace(partition, key, changed.pop(key), identity(record) if record >= self.floor else ABSENT)
+                self._follow_at_once(partition, key, record)
                 self.used_bytes -= len(key) + len(record) + ENTRY_OVERHEAD_BYTES
                 self.removals[partition] += 1
                 dropped += 1
@@ -342,8 +382,7 @@ class Store:
                 self._absent.append((partition, key))
                 continue
             del shard[key]
-            if key in self.changed:
-                self.trees.replace(partition, key, self.changed.pop(key), ABSENT)
+            self._follow_at_once(partition, key, ABSENT)
             self.used_bytes -= len(key) + ENTRY_OVERHEAD_BYTES
             self.removals[partition] += 1
 
@@ -448,7 +487,7 @@ class Store:
         self.remains = [{} for _ in range(count)]
         self.remains_dropped = [0] * count
         self.used_bytes = 0
-        self.changed = {}
+        self.changed, self.changing = {}, {}
         self.trees.clear()
         self.resident = True
         return True

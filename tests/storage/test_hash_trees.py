@@ -123,6 +123,58 @@ def test_changes_are_followed_piece_by_piece() -> None:
     assert_right(store)
 
 
+@settings(max_examples=400)
+@given(
+    steps=st.lists(st.tuples(st.sampled_from(["merge", "merge many", "look", "expire", "forget", "bound", "evict"]), PAIRS), max_size=12),
+    taken=st.integers(1, 5),
+)
+def test_whatever_happens_while_changes_are_followed(steps: list[tuple[str, list[tuple[bytes, bytes]]]], taken: int) -> None:
+    store = Store(ring_size=RING_SIZE)
+    tables: dict[bytes, bytes] = {}
+    for name, pairs in steps:
+        for partition, key in store.cold([key for key, _ in pairs]):
+            store.loaded(partition, key, tables.get(key))
+        match name:
+            case "merge" | "merge many":
+                fill(store, pairs, at_once=name == "merge many")
+            case "look":
+                store.trees.take_in(store, taken)
+            case "expire":
+                store.expire_some(NOW_MS, keys_max=100)
+            case "forget":
+                for key, _ in pairs[:2]:
+                    store.forget(store.partition(key), key)
+            case "bound":
+                store.bound(1)
+            case "evict" if store.bounded:
+                tables |= {key: record for shard in store.shards for key, record in shard.items()}
+                store.freeze(1, [])
+                store.flushed(1)
+                store.evict(1, keep={}, partitions_max=RING_SIZE)
+    for partition, key in store.cold(list(tables)):
+        store.loaded(partition, key, tables[key])
+    assert_right(store)
+
+
+def test_what_left_memory_and_came_back_is_followed_like_the_rest() -> None:
+    store = Store(ring_size=RING_SIZE)
+
+    def write(stamp: int) -> None:
+        fill(store, [(b"k", records.string(b"v", stamp=stamp, actor=bytes(8)))], at_once=False)
+
+    write(3)
+    followed(store)
+    write(5)
+    store.bound(1)
+    store.freeze(1, [])
+    store.flushed(1)
+    assert store.evict(1, keep={}, partitions_max=RING_SIZE) == 1
+    store.loaded(store.partition(b"k"), b"k", records.string(b"v", stamp=5, actor=bytes(8)))
+    store.resident, store.bounded = True, False
+    write(6)
+    assert_right(store)
+
+
 def test_siblings_count_by_what_they_have_seen() -> None:
     left, right = Store(ring_size=RING_SIZE), Store(ring_size=RING_SIZE)
     one = vectors.successor(ABSENT, ABSENT, records.string(b"1", stamp=5, actor=b"A" * 8))
