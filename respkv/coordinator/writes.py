@@ -27,13 +27,15 @@ if TYPE_CHECKING:
 
 LOG_WRITES = 1
 OK = b"+OK\r\n"
+USUAL_ACKS = 16
+"""So many acknowledgements make a habit."""
 _encode = msgspec.msgpack.Encoder().encode
 
 
 class Writes:
     """The write batches of a coordinator."""
 
-    __slots__ = ("_coordinator", "_in_flight", "_opened", "_parts")
+    __slots__ = ("_coordinator", "_in_flight", "_opened", "_parts", "_usual_us")
 
     def __init__(self, coordinator: Coordinator) -> None:
         """Nothing is sent yet."""
@@ -42,6 +44,8 @@ class Writes:
         self._in_flight: dict[int, WriteBatch] = {}
         self._parts: dict[int, WriteBatch] = {}
         """Those of them that are a fallback's share of an earlier batch."""
+        self._usual_us: dict[NodeId, float] = {}
+        """How long each node takes to acknowledge, of late."""
 
     def __len__(self) -> int:
         """Batches that wait for acknowledgements."""
@@ -181,10 +185,13 @@ class Writes:
 
     def on_ack(self, peer: NodeId, sequences: list[int]) -> None:
         """A replica has all of these in its log."""
-        in_flight = self._in_flight
+        in_flight, now = self._in_flight, self._coordinator.turn.now
         for sequence in sequences:
             batch = in_flight.get(sequence)
             if batch is not None:
+                took_us = (now - batch.sent_at) * 1e6
+                usual_us = self._usual_us.get(peer, took_us)
+                self._usual_us[peer] = usual_us + (took_us - usual_us) / USUAL_ACKS
                 self.acknowledge(batch, peer)
 
     def on_newer(self, peer: NodeId, sequence: int, numbers: list[int]) -> None:
@@ -196,8 +203,9 @@ class Writes:
         sent, and sent again before it is answered. What came after it was sent is concurrent with it, or by somebody who had read it
         already: that stays the winner. Once is enough, for the same reason.
 
-        What the replica took in while the write or this answer was on its way may be either. It counts as having come later, unless its
-        stamp lies so far above the write's that only a clock that is ahead explains it: then it will have come earlier.
+        What the replica took in while the write or this answer was on its way may be either. As long as both together took no longer
+        than usual, it counts as having come earlier: only a slow write can have been read and written over meanwhile. Of a slow one it
+        counts as having come later, unless its stamp lies so far above the write's that only a clock that is ahead explains it.
         """
         batch = self._in_flight.get(sequence)
         if batch is None or peer not in batch.waiting:
@@ -208,7 +216,7 @@ class Writes:
         whole = batch.parent.batch if isinstance(batch.parent, Division) else batch
         lacking = {index for index, held_us in zip(numbers[1::3], numbers[2::3], strict=True) if held_us == NOT_AT_ALL}
         if batch.open and whole.open and whole.parent is None:
-            settled, pairs = self._outdone(batch, whole, numbers)
+            settled, pairs = self._outdone(batch, whole, numbers, usual_us=self._usual_us.get(peer, 0.0))
             if pairs:
                 self._resend(whole, pairs)
             lacking -= settled
@@ -218,7 +226,7 @@ class Writes:
         else:
             self.acknowledge(batch, peer)
 
-    def _outdone(self, batch: WriteBatch, whole: WriteBatch, numbers: list[int]) -> tuple[set[int], list[bytes]]:
+    def _outdone(self, batch: WriteBatch, whole: WriteBatch, numbers: list[int], *, usual_us: float) -> tuple[set[int], list[bytes]]:
         """What has to be sent again, under later stamps; and the indices of that and of what nobody need care for any more.
 
         Not what this node has written over since, in this batch or a later one: it would overtake its own successor. A later
@@ -248,7 +256,7 @@ class Writes:
                     successor[1].predecessors.append(whole)
             # An expiry that lost to another version of its key must not revive its own.
             elif newest_stamp_of(record) == stamp_of(record) and (
-                held_us == NOT_AT_ALL or held_us >= since_us or ahead_us(stamp, stamp_of(record)) > since_us
+                held_us == NOT_AT_ALL or held_us >= since_us - usual_us or ahead_us(stamp, stamp_of(record)) > since_us
             ):
                 settled.add(index)
                 pairs += (key, restamped(record, self._coordinator.clock.next()))

@@ -22,6 +22,7 @@ from respkv.coordinator.operations import Steps, Until
 from respkv.errors import PeerProtocolError
 from respkv.server.exchanges import Exchange, ExchangeFailedError, PeerBusyError, shared_with
 from respkv.server.leaves import LeafReader
+from respkv.storage.hash_trees import waiting
 from respkv.transport import border
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ class AntiEntropy:
     def follow(self, *, is_idle: bool) -> None:
         """Once a turn: let the hash trees follow some of the changes."""
         store = self._node.store
-        if (store.changed or store.changing) and (is_idle or store.changes_count > CHANGES_MAX):
+        if (store.changed or store.changing) and (is_idle or waiting(store) > CHANGES_MAX):
             store.trees.take_in(store, CHANGES_PER_TURN)
 
     def tick(self) -> None:
@@ -137,7 +138,7 @@ class AntiEntropy:
     def next_due(self) -> float | None:
         """When `tick` is to be called again."""
         node = self._node
-        if node.store.changes_count > CHANGES_MAX:
+        if waiting(node.store) > CHANGES_MAX:
             return node.context.turn.now
         return self._look_at if self._pairs else None
 
@@ -158,7 +159,7 @@ class AntiEntropy:
             "keys_given": counted.keys_given_total,
             "pairs": len(self._pairs),
             "pairs_marked": sum(pair.is_marked for pair in self._pairs.values()),
-            "tree_changes_waiting": store.changes_count,
+            "tree_changes_waiting": waiting(store),
             "tree_leaves_corrected": store.trees.corrected_total,
             "tree_partitions_unread": len(store.trees.spoilt),
             "pace_bytes_per_second": int(self._node.pulse.pace_now().rate),

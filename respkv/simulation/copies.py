@@ -9,7 +9,7 @@ from xxhash import xxh64_intdigest
 
 from respkv.commands.table import COMMANDS
 from respkv.simulation.clients import Reader
-from respkv.storage.hash_trees import item_hash
+from respkv.storage.hash_trees import item_hash, waiting
 from respkv.versions.records import ABSENT, HEADER_BYTES, expiry_of, holds_value, is_visible, without_expired_value
 from respkv.versions.vectors import merge
 
@@ -95,7 +95,7 @@ def check_trees(world: World) -> list[str]:
     found = []
     for process, node in world.nodes():
         trees, store = node.store.trees, node.store
-        while not trees.take_in(store, store.changes_count):
+        while not trees.take_in(store, waiting(store)):
             pass
         roots = [0] * len(store.shards)
         for key in all_keys(world):

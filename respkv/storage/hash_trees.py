@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from xxhash import xxh64_intdigest
 
 from respkv.placement.slots import key_slot
-from respkv.versions.records import identity
+from respkv.versions.records import VERSION_BYTES, identity
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -29,6 +29,13 @@ LEAVES_BITS = 17
 LEAF_BITS_MIN, LEAF_BITS_MAX = 6, 10
 """... but of one partition neither too few to part its keys, nor more than fit into a frame."""
 HASH_BITS = 64
+LATER_THAN_ALL = b"\xff" * 8
+"""As a stamp: above all others."""
+
+
+def waiting(store: Store) -> int:
+    """How many changes of a store its trees have not followed yet."""
+    return len(store.changed) + len(store.changing)
 
 
 def item_hash(place: int, record: bytes) -> int:
@@ -74,9 +81,11 @@ class HashTrees:
         """Follow some of the changes of a store. Returns whether that was all of them."""
         shards, shift, floor = store.shards, store.shift, store.floor
         left = keys_max
-        while left > 0 and store.changes_count:
+        while left > 0 and waiting(store):
             if not store.changing:
-                store.look_at_changes()
+                # What changes from now on is noted anew. Above all records of that version, whatever becomes of their values:
+                store.changing, store.changed = store.changed, {}
+                store.noted_above = store.newest[:VERSION_BYTES] + LATER_THAN_ALL
             changing, changed = store.changing, store.changed
             count = min(left, len(changing))
             left -= count
@@ -89,7 +98,14 @@ class HashTrees:
                     record = shards[partition].get(key)
                     found = identity(record) if record and record >= floor else b""
                 self.replace(partition, key, seen, found)
-        return not store.changes_count
+        return not waiting(store)
+
+    def take_in_one(self, store: Store, partition: int, key: bytes, record: bytes) -> None:
+        """A key leaves memory: learn now what it holds, if its changes were not followed yet."""
+        seen, later = store.changing.pop(key, None), store.changed.pop(key, None)
+        known = later if seen is None else seen
+        if known is not None:
+            self.replace(partition, key, known, identity(record) if record and record >= store.floor else b"")
 
     def leaves(self, partition: int) -> Sequence[int]:
         """All leaves of a partition; none if nothing was ever there."""

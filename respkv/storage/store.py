@@ -13,7 +13,7 @@ from collections.abc import Container, Iterable, Sequence
 
 from respkv.placement.slots import key_slot, partition_shift
 from respkv.storage.freeze import Freeze, Row
-from respkv.storage.hash_trees import HashTrees
+from respkv.storage.hash_trees import LATER_THAN_ALL, HashTrees
 from respkv.versions.records import (
     ABSENT,
     SIBLINGS,
@@ -30,7 +30,6 @@ from respkv.versions.records import (
 )
 from respkv.versions.vectors import merge, raised
 
-LATER_THAN_ALL = b"\xff" * 8
 ABSENT_KEYS_MAX = 1 << 16
 """So many keys are remembered not to exist; `maxmemory` may leave less room."""
 #: What a key costs beside its own bytes and those of its record: two object headers and a share of the dictionary.
@@ -179,13 +178,9 @@ class Store:
 
     def merge_pairs(self, pairs: Sequence[bytes]) -> list[int]:
         """Merge [key, record, key, record, ...]. Returns the indices (of pairs) that another version wins over."""
-        newer: list[int] = []
-        merge, shift = self.merge, self.shift
-        items = iter(pairs)
-        for index, (key, record) in enumerate(zip(items, items, strict=True)):
-            if merge(key_slot(key) >> shift, key, record):
-                newer.append(index)
-        return newer
+        merge, shift, items = self.merge, self.shift, iter(pairs)
+        written = enumerate(zip(items, items, strict=True))
+        return [index for index, (key, record) in written if merge(key_slot(key) >> shift, key, record)]
 
     def merge_many(self, partitions: Sequence[int], pairs: Sequence[bytes]) -> list[int]:
         """As `merge_pairs`, for a caller that knows the partitions: what a replica does most, without a call for each record."""
@@ -223,29 +218,11 @@ class Store:
         if self.bounded:
             self.pinned[partition].add(key)
 
-    def look_at_changes(self) -> None:
-        """Begin to follow what has changed: what changes from now on is noted anew."""
-        self.changing, self.changed = self.changed, {}
-        # Above all records of that version, whatever becomes of their values.
-        self.noted_above = self.newest[:VERSION_BYTES] + LATER_THAN_ALL
-
     def _came_unnoted(self, record: bytes) -> None:
         """A record of the tables is in memory now, and the trees know it already."""
         self.newest = max(self.newest, record)
         if record > self.noted_above:
             self.noted_above = LATER_THAN_ALL
-
-    @property
-    def changes_count(self) -> int:
-        """How many changes the hash trees have not followed yet."""
-        return len(self.changed) + len(self.changing)
-
-    def _follow_at_once(self, partition: int, key: bytes, record: bytes) -> None:
-        """A key leaves memory: the trees learn now what it holds, if they have not followed its changes yet."""
-        seen, later = self.changing.pop(key, None), self.changed.pop(key, None)
-        known = later if seen is None else seen
-        if known is not None:
-            self.trees.replace(partition, key, known, identity(record) if record and record >= self.floor else ABSENT)
 
     def _mark_changed(self, key: bytes, old: bytes) -> None:
         if key not in self.changed:
@@ -356,7 +333,7 @@ class Store:
                 key for key in shard if key not in pinned and key not in keep and (frozen is None or not frozen.holds(partition, key))
             ]:
                 record = shard.pop(key)
-                self._follow_at_once(partition, key, record)
+                self.trees.take_in_one(self, partition, key, record)
                 self.used_bytes -= len(key) + len(record) + ENTRY_OVERHEAD_BYTES
                 self.removals[partition] += 1
                 dropped += 1
@@ -382,7 +359,7 @@ class Store:
                 self._absent.append((partition, key))
                 continue
             del shard[key]
-            self._follow_at_once(partition, key, ABSENT)
+            self.trees.take_in_one(self, partition, key, ABSENT)
             self.used_bytes -= len(key) + ENTRY_OVERHEAD_BYTES
             self.removals[partition] += 1
 

@@ -54,6 +54,27 @@ TRANSCRIPTS = {
         -> b #1 write k=v@101
         -> c #1 write k=v@101
 
+        # Its way takes so long as a rule, so there was no time to read it: this one was there before.
+        nodes abcde w=3
+        c1 set j u
+        wait 20
+        b ack 1
+        c ack 1
+        c1 set k v
+        wait 20
+        b newer 2 0:19
+        ----
+        log writes j=u@101
+        -> b #1 write j=u@101
+        -> c #1 write j=u@101
+        c1 +OK
+        log writes k=v@102
+        -> b #2 write k=v@102
+        -> c #2 write k=v@102
+        log writes k=v@113
+        -> b #3 write k=v@113
+        -> c #3 write k=v@113
+
         # Only a clock that is ahead explains this.
         nodes abcde w=3
         c1 set k v
