@@ -47,6 +47,8 @@ def _respkv(context: Context) -> Fields:
         "loads_waiting_bytes": context.coordinator.parking.bytes_waiting,
         "operations_running": context.operations.running_count,
         "requests_waiting": context.coordinator.waiting_count,
+        # What replicas were sent and have not answered, also where the client has its answer.
+        "batches_in_flight": context.coordinator.in_flight_count(),
         "protocol_errors": statistics.protocol_errors_total,
         "internal_errors": statistics.internal_errors_total,
         "strangers_turned_away": statistics.strangers_total,

@@ -13,8 +13,8 @@ MEMORY = Group(
             default="0",
             unit="bytes",
             help="How much memory records may take: those on their way to the tables, and the hot ones that are kept for reading. It "
-            "never evicts data: records that leave memory are read from disk. Where the disk is stalled and memory holds twice as much "
-            "(16mb at least), writes are refused until it goes on. 0 is no limit. Raise it for a higher share of reads answered from "
+            "never evicts data: records that leave memory are read from disk. Where the disk is stalled and memory holds as much again (or "
+            "64mb more), writes are refused until it goes on. 0 is no limit. Raise it for a higher share of reads answered from "
             "memory.",
         ),
         Directive(

@@ -2,7 +2,8 @@
 
 Rule 1: what the tables lack is never dropped from memory. So while a freeze does not end, memory grows with every write; the end of
 that is here, and others stand in for this node.
-Rule 2: `maxmemory` bounds memory as long as the disk keeps up: the part on its way to the tables and the next one fit into it twice.
+Rule 2: `maxmemory` bounds memory as long as the disk keeps up. Where it does not, records may take as much again, but `STALL_BYTES_MIN`
+at least: a disk that takes a second to sync is not one that stalls, however little memory a node was given.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ if TYPE_CHECKING:
 MEMTABLES_IN_MEMORY = 8
 #: ... but not less than this.
 MEMTABLE_BYTES_MIN = 1 << 20
+#: What a freeze may let memory grow by beyond `maxmemory`, at least: a second or so of writes as fast as a node takes them.
+STALL_BYTES_MIN = 64 << 20
 FULL = "the disk is nearly full (min-free-disk)"
-STALLED = "the disk is stalled, and what it has to take fills memory twice over (maxmemory)"
+STALLED = "the disk is stalled, and what it has to take fills memory far beyond maxmemory"
 
 
 def memtable_bytes(settings: Settings) -> int:
@@ -49,7 +52,7 @@ class Pressure:
     def look(self) -> None:
         """Once a turn, while memory is bounded."""
         store, maxmemory = self._node.store, self._node.settings.maxmemory
-        limit = 2 * max(maxmemory, MEMTABLES_IN_MEMORY * MEMTABLE_BYTES_MIN)
+        limit = maxmemory + max(maxmemory, STALL_BYTES_MIN)
         is_stalled = store.frozen is not None and maxmemory > 0 and store.used_bytes > limit
         if is_stalled != self.is_stalled:
             self.is_stalled = is_stalled

@@ -242,10 +242,14 @@ class Cluster:
                 up = str(len(self.nodes) - len(gone))
                 wait_until(f"{node.name} sees {up} up", lambda node=node, up=up: node.info("respkv")["respkv_nodes_up"] == up)  # type: ignore[misc]
 
-    def wait_hints_gone(self) -> None:
-        """Wait until no running node holds a hint."""
+    def wait_settled(self) -> None:
+        """Wait until every replica has what was written: nothing is on its way, and no hint is held."""
         for node in self.running:
-            wait_until(f"{node.name} holds no hint", lambda node=node: node.info("hints")["respkv_hints_held"] == "0")  # type: ignore[misc]
+            wait_until(f"{node.name} holds no hint, and waits for no replica", lambda node=node: self._is_settled(node))  # type: ignore[misc]
+
+    def _is_settled(self, node: NodeProcess) -> bool:
+        info = node.info()
+        return info["respkv_batches_in_flight"] == "0" and info["respkv_hints_held"] == "0"
 
     def preference_list(self, key: bytes) -> list[NodeProcess]:
         """The nodes of a key's preference list, in order."""

@@ -136,7 +136,7 @@ def test_quorums_change_under_load_and_no_write_fails(cluster: Cluster) -> None:
             load.wait_more(100)
         load.stop()
     assert set(load.outcomes()) == {"acknowledged"}, load.outcomes()
-    cluster.wait_hints_gone()
+    cluster.wait_settled()
     load.check_replicas(cluster)
 
 

@@ -27,7 +27,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 def whole(cluster: Cluster) -> Iterator[None]:
     """Every test begins with all nodes up, no hints, and quorums of two of three."""
     cluster.start()
-    cluster.wait_hints_gone()
+    cluster.wait_settled()
     yield
     cluster.start()
     assert cluster[0].ask("CONFIG", "SET", "sloppy-quorum", "yes", "write-quorum", "quorum", "read-quorum", "quorum") == b"OK"
@@ -58,7 +58,7 @@ def test_sloppy_every_write_is_acknowledged_and_finds_its_way_home(cluster: Clus
         load.wait_more(200)
         load.stop()
     assert set(load.outcomes()) == {"acknowledged"}, load.outcomes()
-    cluster.wait_hints_gone()
+    cluster.wait_settled()
     load.check_replicas(cluster)
     # A node that gave its hints away keeps nothing that is not its own.
     keys = living[0].ask("KEYS", "*")
@@ -85,7 +85,7 @@ def test_a_coordinator_that_dies_takes_no_acknowledged_write_along(cluster: Clus
             load.stop()
         assert set(load.outcomes()) == {"acknowledged", "lost"}, load.outcomes()
         assert load.outcomes()["lost"] <= 5
-        cluster.wait_hints_gone()
+        cluster.wait_settled()
         load.check_replicas(cluster)
 
 
@@ -125,7 +125,7 @@ def test_strict_refuses_the_keys_concerned_and_no_others(cluster: Cluster) -> No
     cluster.wait_ready()
     with cluster[0].connect() as wire:
         assert errors_in(wire.ask_all([("SET", key, "after") for key in KEYS])) == []
-    cluster.wait_hints_gone()
+    cluster.wait_settled()
     assert {value for held in cluster.holdings(KEYS).values() for value in held} == {b"after"}
 
 
@@ -146,7 +146,7 @@ def test_strict_w2_writes_on_with_one_node_down_and_hints_count_for_nothing(clus
     assert {key for key, reply in replies.items() if reply == b"OK"} == set(KEYS) - concerned
     assert hints_held(cluster) > 0
     cluster.start()
-    cluster.wait_hints_gone()
+    cluster.wait_settled()
     held = cluster.holdings(KEYS)
     assert {key for key in KEYS if set(held[key]) == {b"one down"}} == concerned
     assert {key for key in KEYS if set(held[key]) == {b"two down"}} == set(KEYS) - concerned
@@ -165,7 +165,7 @@ def test_a_node_that_lost_its_disk_is_rebuilt_before_it_counts(cluster: Cluster,
     """It comes back empty under its old name: what it holds is copied from the others, and until then it proves nothing."""
     with cluster[0].connect() as wire:
         assert set(wire.ask_all([("SET", key, "kept") for key in KEYS])) == {b"OK"}
-    cluster.wait_hints_gone()
+    cluster.wait_settled()
     node = cluster[1]
     node.kill()
     node.folder.rename(tmp_path / "lost")

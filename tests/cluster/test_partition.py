@@ -118,7 +118,7 @@ def play(folder: Path, policy: str) -> tuple[int, int]:
             assert sum(len(words) for side in sides for words in side.added.values()) > len(KEYS) * ROUNDS
             assert len(deleted) > len(DELETED) // 3
         cluster.wait_ready()
-        cluster.wait_hints_gone()
+        cluster.wait_settled()
         wait_in_step(cluster, KEYS + DELETED)
         for node in cluster.nodes:
             with node.connect() as wire:

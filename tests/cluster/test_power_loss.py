@@ -42,7 +42,7 @@ def three_of_the_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cl
 def three(three_of_the_module: Cluster) -> Cluster:
     """Every acknowledged write is on the disk of two nodes of three."""
     three_of_the_module.start()
-    three_of_the_module.wait_hints_gone()
+    three_of_the_module.wait_settled()
     return three_of_the_module
 
 
@@ -56,7 +56,7 @@ def test_all_nodes_killed_at_once_lose_no_acknowledged_write(five: Cluster) -> N
             load.wait_more(1500)
             five.kill_all()
         five.start()
-        five.wait_hints_gone()
+        five.wait_settled()
         for each in loads:
             each.check_replicas(five)
 
@@ -79,7 +79,7 @@ def test_a_node_that_dies_at_a_point_of_its_work_on_the_disk(five: Cluster, poin
     finally:
         victim.entry = plain
     assert set(load.outcomes()) == {"acknowledged"}, load.outcomes()
-    five.wait_hints_gone()
+    five.wait_settled()
     load.check_replicas(five)
     assert five[4].info("respkv")["respkv_damages"] == "0"
 
@@ -132,7 +132,7 @@ def test_a_torn_tail_costs_nothing_that_was_synced(three: Cluster) -> None:
         for node in three.nodes:
             assert node.log().count("the log's tail was torn and is cut") == turn + 1, node.log_tail()
             assert node.info("respkv")["respkv_damages"] == "0"
-        three.wait_hints_gone()
+        three.wait_settled()
         for each in loads:
             each.check_replicas(three)
 
@@ -150,7 +150,7 @@ def test_damage_before_the_mark_is_repaired_before_the_node_votes(three: Cluster
     with Load(three.nodes, name="damage", value_bytes=200) as load:
         load.wait_more(500)
         load.stop()
-    three.wait_hints_gone()
+    three.wait_settled()
     actor = damaged.info("respkv")["respkv_actor"]
     three.kill_all()
     path, end = durable_end(damaged)
@@ -172,7 +172,7 @@ def test_damage_before_the_mark_is_repaired_before_the_node_votes(three: Cluster
         assert is_error(node.ask("SET", "damage0:0", "x"), "NOQUORUM")
     third.start()
     three.wait_ready()
-    three.wait_hints_gone()
+    three.wait_settled()
     load.check_replicas(three)
     # It has set aside what was left and copied all of it: what was found stays known, and the reason is the right one.
     wait_until("it was rebuilt for the damage", lambda: "its data was damaged, and others have all of it" in damaged.log())
@@ -219,7 +219,7 @@ def test_what_a_node_has_lost_it_does_not_call_missing(three: Cluster) -> None:
             asked += len(replies)
     away.start()
     three.wait_ready()
-    three.wait_hints_gone()
+    three.wait_settled()
     assert {value for held in three.holdings(keys).values() for value in held} == {b"x" * 100}
 
 
@@ -227,11 +227,11 @@ def test_what_a_node_has_lost_it_does_not_call_missing(three: Cluster) -> None:
 def test_whatever_file_is_spoiled_or_gone_no_key_is_missing_unnoticed(five: Cluster, name: str) -> None:
     """A node may refuse to go on with a damaged file once; in the end it says so, and has again all that it should have."""
     five.start()
-    five.wait_hints_gone()
+    five.wait_settled()
     with Load(five.nodes[:4], name=f"{name.replace(' ', '-')}-", value_bytes=BIG_VALUE, pause_s=0.0) as load:
         load.wait_more(1500)
         load.stop()
-    five.wait_hints_gone()
+    five.wait_settled()
     node = five[4]
     wait_until("its tables have been written", lambda: int(node.info("respkv")["respkv_disk_flushes_total"]) > 0)
     node.kill()
@@ -265,7 +265,7 @@ def test_whatever_file_is_spoiled_or_gone_no_key_is_missing_unnoticed(five: Clus
     said = node.log()[log_length:]
     assert "damaged" in said or "missing" in said, node.log_tail()
     assert "complete: " in said, node.log_tail()
-    five.wait_hints_gone()
+    five.wait_settled()
     load.check_replicas(five)
     keys = five[0].ask("KEYS", "*")
     own = sum(node in five.preference_list(key)[:3] for key in keys)

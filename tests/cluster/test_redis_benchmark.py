@@ -61,6 +61,7 @@ def test_as_a_client_of_a_cluster(cluster: Cluster, pipeline: int) -> None:
 def test_what_it_wrote_is_there(cluster: Cluster) -> None:
     assert cluster[0].ask("FLUSHALL") == b"OK"
     figures(cluster[1], "-n", "5000", "-c", "20", "-P", "16", "-r", "100")
+    cluster.wait_settled()
     counts = {node.ask("DBSIZE") for node in cluster.nodes}
     assert counts == {100}
     assert cluster[3].ask("GET", "key:000000000042") is not None

@@ -29,7 +29,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 def protocol(cluster: Cluster, request: pytest.FixtureRequest) -> int:
     """Every test begins with an empty cluster, all of it up."""
     cluster.start()
-    cluster.wait_hints_gone()
+    cluster.wait_settled()
     set_scope(cluster, "cluster")
     assert cluster[0].ask("FLUSHALL") == b"OK"
     return int(request.param)
@@ -85,6 +85,7 @@ def test_commands_reach_their_slots(client: Any) -> None:
 def test_each_node_speaks_for_the_cluster_unless_it_is_told_otherwise(cluster: Cluster, client: Any) -> None:
     """A client of one node wants to hear of all keys; asked once, DBSIZE and SCAN tell of each once."""
     write_all(client, "x")
+    cluster.wait_settled()
     # Of several nodes, each of which tells all.
     assert set(client.scan_iter(count=50)) == {key.encode() for key in KEYS}
     # redis-py asks one node, unless it is told to ask all.
@@ -100,6 +101,7 @@ def test_in_the_scope_of_primaries_the_sum_over_nodes_is_right(cluster: Cluster,
     set_scope(cluster, "primary")
     with client_of(cluster, protocol) as client:
         write_all(client, "x")
+        cluster.wait_settled()
         assert client.dbsize(target_nodes=PRIMARIES) == len(KEYS)
         assert sorted(client.scan_iter(count=50)) == sorted(key.encode() for key in KEYS)
         assert sorted(client.keys("key:*", target_nodes=PRIMARIES)) == sorted(key.encode() for key in KEYS)
@@ -120,6 +122,7 @@ def test_a_dead_node_stops_nobody(cluster: Cluster, client: Any, protocol: int) 
             wait_until("the slots are shown under those who live", lambda fresh=fresh: knows_none_of(fresh, dead.port))  # type: ignore[misc]
             write_all(fresh, "after")
             assert {fresh.get(key) for key in KEYS} == {b"after"}
+            wait_until("the writes are everywhere", lambda: {node.info()["respkv_batches_in_flight"] for node in cluster.running} == {"0"})
             assert fresh.dbsize(**({"target_nodes": PRIMARIES} if scope == "primary" else {})) == len(KEYS)
             found = list(fresh.scan_iter())
             assert set(found) == {key.encode() for key in KEYS}
@@ -130,7 +133,7 @@ def test_a_dead_node_stops_nobody(cluster: Cluster, client: Any, protocol: int) 
             assert plain.dbsize() == len(KEYS)
             assert len(set(plain.scan_iter())) == len(KEYS)
     cluster.start()
-    cluster.wait_hints_gone()
+    cluster.wait_settled()
     assert {client.get(key) for key in KEYS} == {b"after"}
     assert {value for held in cluster.holdings([key.encode() for key in KEYS]).values() for value in held} == {b"after"}
 

@@ -66,12 +66,13 @@ def test_numbers(client: Any) -> None:
         client.incr("n")
 
 
-def test_many_keys(client: Any) -> None:
+def test_many_keys(cluster: Cluster, client: Any) -> None:
     """Of any slots, with one command."""
     pairs = {f"many:{index}": f"{index}" for index in range(100)}
     assert client.mset(pairs)
     assert client.mget(list(pairs)) == [value.encode() for value in pairs.values()]
     assert client.exists(*pairs) == 100
+    cluster.wait_settled()
     assert sorted(client.scan_iter("many:*", count=7)) == sorted(key.encode() for key in pairs)
     assert sorted(client.keys("many:*")) == sorted(key.encode() for key in pairs)
     assert client.delete(*pairs) == 100

@@ -28,7 +28,7 @@ def wait_resized(cluster: Cluster, n: int) -> None:
 
 def check_copies(cluster: Cluster, load: Load, n: int) -> None:
     """Every node holds its own keys and no others, as it says itself, and every node answers for all of them."""
-    cluster.wait_hints_gone()
+    cluster.wait_settled()
     load.check_replicas(cluster, n=n)
     keys = cluster[0].ask("KEYS", "*")
     for node in cluster.nodes:
@@ -112,7 +112,7 @@ def test_a_node_that_was_away_for_too_long_is_rebuilt(tmp_path: Path) -> None:
         keys = [b"old:%d" % number for number in range(100)]
         with cluster[0].connect() as wire:
             assert set(wire.ask_all([("SET", key, "x") for key in keys])) == {b"OK"}
-        cluster.wait_hints_gone()
+        cluster.wait_settled()
         victim.kill()
         cluster.wait_seen_down(victim)
         with cluster[0].connect() as wire:

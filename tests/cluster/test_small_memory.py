@@ -33,14 +33,14 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
                 ("MSET", *chain.from_iterable(words[start : start + 50])) for start in range(0, KEYS_COUNT, 50)
             ]
             assert set(wire.ask_all(several)) == {b"OK"}
-        found.wait_hints_gone()
+        found.wait_settled()
         yield found
 
 
 @pytest.fixture(autouse=True)
 def whole(cluster: Cluster) -> None:
     cluster.start()
-    cluster.wait_hints_gone()
+    cluster.wait_settled()
 
 
 def values(cluster: Cluster, indices: list[int], *, node: int = 0) -> list[object]:
@@ -85,6 +85,7 @@ def test_cold_keys_are_changed_by_what_reads_them_first(cluster: Cluster) -> Non
         assert set(wire.ask_all([("SET", key(index), "never", "NX") for index in fourth])) == {None}
         assert wire.ask_all([("GETSET", key(index), "second") for index in fourth]) == [b"first %d" % index for index in fourth]
         assert set(wire.ask_all([("EXISTS", key(index)) for index in second])) == {0}
+    cluster.wait_settled()
     for number in range(3):
         assert set(values(cluster, first, node=number)) == {b"second"}
         assert set(values(cluster, second, node=number)) == {None}
@@ -93,6 +94,7 @@ def test_cold_keys_are_changed_by_what_reads_them_first(cluster: Cluster) -> Non
         assert cluster[number].ask("DBSIZE") == KEYS_COUNT - len(second)
     with cluster[2].connect() as wire:
         assert set(wire.ask_all([("SET", key(index), f"first {index}") for index in indices])) == {b"OK"}
+    cluster.wait_settled()
     assert {node.ask("DBSIZE") for node in cluster.nodes} == {KEYS_COUNT}
 
 
@@ -109,7 +111,7 @@ def test_hints_for_cold_keys_never_bring_an_older_version_back(cluster: Cluster)
         # While hints are under way, and whether or not it is up: half of the keys change again.
         assert set(wire.ask_all([("SET", key(index), "later") for index in indices[::2]])) == {b"OK"}
     cluster.wait_ready()
-    cluster.wait_hints_gone()
+    cluster.wait_settled()
     held = cluster.holdings([key(index) for index in indices])
     assert {value for index in indices[::2] for value in held[key(index)]} == {b"later"}
     assert {value for index in indices[1::2] for value in held[key(index)]} == {b"while away"}
@@ -129,7 +131,7 @@ def test_load_over_cold_keys_while_nodes_die(cluster: Cluster) -> None:
         load.wait_more(300)
         load.stop()
     assert set(load.outcomes()) == {"acknowledged"}, load.outcomes()
-    cluster.wait_hints_gone()
+    cluster.wait_settled()
     load.check_replicas(cluster)
     keys = [written for writer in load.writers for written in writer.acknowledged]
     with cluster[0].connect() as wire:
@@ -140,7 +142,7 @@ def test_load_over_cold_keys_while_nodes_die(cluster: Cluster) -> None:
 def test_all_of_it_is_there_after_a_crash(cluster: Cluster) -> None:
     cluster.kill_all()
     cluster.start()
-    cluster.wait_hints_gone()
+    cluster.wait_settled()
     assert {node.ask("DBSIZE") for node in cluster.nodes} == {KEYS_COUNT}
     indices = random.Random(5).sample(range(KEYS_COUNT), 2000)
     assert None not in values(cluster, indices)
@@ -154,6 +156,7 @@ def test_flushall_leaves_nothing_in_the_tables(cluster: Cluster) -> None:
         assert node.ask("DBSIZE") == 0
         assert set(values(cluster, list(range(0, KEYS_COUNT, 100)), node=number)) == {None}
     assert cluster[0].ask("SET", "cold:1", "new") == b"OK"
+    cluster.wait_settled()
     cluster.kill_all()
     cluster.start()
     assert {node.ask("DBSIZE") for node in cluster.nodes} == {1}

@@ -48,7 +48,7 @@ def test_a_stopped_node_holds_nobody_up_and_declares_nobody_dead(cluster: Cluste
         load.stop()
     assert set(load.outcomes()) == {"acknowledged"}, load.outcomes()
     assert load.slowest_s() < REQUEST_TIMEOUT_S + SLACK_S
-    cluster.wait_hints_gone()
+    cluster.wait_settled()
     load.check_replicas(cluster)
     # It reads its mail before it suspects anyone, and nobody else was suspected on its account.
     assert " is down " not in stopped.log()[log_length:]
@@ -71,7 +71,7 @@ def test_a_short_stall_costs_no_node_its_good_name(cluster: Cluster) -> None:
         load.stop()
     assert set(load.outcomes()) == {"acknowledged"}, load.outcomes()
     assert load.slowest_s() < REQUEST_TIMEOUT_S + SLACK_S
-    cluster.wait_hints_gone()
+    cluster.wait_settled()
     load.check_replicas(cluster)
     assert {node.name: int(node.info("ring")["respkv_downs"]) for node in cluster.nodes} == before
 
