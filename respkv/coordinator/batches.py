@@ -79,6 +79,7 @@ class WriteBatch:
     __slots__ = (
         "acks",
         "acks_beside",
+        "asked_at",
         "cell",
         "conns",
         "count",
@@ -117,7 +118,8 @@ class WriteBatch:
         """How many records were sent, and the stamp of the last; `items` go when all have acknowledged."""
         self.size = 0
         """Bytes of those records that may make it too long."""
-        self.sent_at = 0.0
+        self.asked_at = self.sent_at = 0.0
+        """When its clients began to wait, at the earliest; and when it was sent: nobody can have read it before."""
         self.items: list[bytes] = []
         """[key, record, key, record, ...]"""
         self.gathered: set[int] = set()
@@ -179,6 +181,7 @@ class ReadBatch:
     __slots__ = (
         "answers",
         "asked",
+        "asked_at",
         "best",
         "cells",
         "conns",
@@ -192,7 +195,6 @@ class ReadBatch:
         "quorum",
         "repair",
         "route",
-        "sent_at",
         "sequence",
         "waiting",
     )
@@ -202,7 +204,8 @@ class ReadBatch:
         self.route = route
         self.quorum = quorum
         self.sequence = 0
-        self.sent_at = 0.0
+        self.asked_at = 0.0
+        """When its clients began to wait, at the earliest."""
         self.local = local
         self.keys: list[bytes] = []
         self.best: list[bytes] = []

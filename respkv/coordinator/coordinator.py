@@ -300,8 +300,8 @@ class Coordinator:
         """
 
         def merge() -> None:
+            self.recent.note_copies(pairs, self.turn.now, held=self.store.get)
             self.store.merge_pairs(pairs)
-            self.recent.note(pairs, self.turn.now)
             self.turn.log.append(logged)
             self.turn.when_logged(then)
 
@@ -322,7 +322,7 @@ class Coordinator:
     def watch(self, batch: ReadBatch | WriteBatch) -> None:
         """See to it that a batch is asked about when it is slow, and given up when it is late."""
         now = self.turn.now
-        batch.sent_at = now - self.turn.late_s
+        batch.asked_at = now - self.turn.late_s
         if self.speculative_retry_s:
             self._slow.append((now + self.speculative_retry_s, batch))
         self._deadlines.append((now + self.request_timeout_s, batch))

@@ -112,7 +112,7 @@ class ReadRepairs:
         if not repair.readers:
             return None
         repair.sequence = coordinator.turn.next_sequence()
-        repair.due = batch.sent_at + coordinator.request_timeout_s
+        repair.due = batch.asked_at + coordinator.request_timeout_s
         if coordinator.speculative_retry_s:
             size = sum(len(batch.best[index]) for index in repair.readers)
             repair.slow_at = coordinator.turn.now + coordinator.speculative_retry_s + transfer_s(size)
@@ -211,7 +211,7 @@ class ReadRepairs:
         cell, conn = repair.readers.pop(index)
         coordinator, batch = self._coordinator, repair.batch
         coordinator.waiting_count -= 1
-        microseconds = int((coordinator.turn.now - batch.sent_at) * 1_000_000)
+        microseconds = int((coordinator.turn.now - batch.asked_at) * 1_000_000)
         coordinator.statistics.read_latencies.record(microseconds, 1)
         if microseconds >= coordinator.slow_us:
             coordinator.reads.account(batch, [(batch.keys[index], cell, conn)])

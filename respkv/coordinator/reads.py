@@ -175,7 +175,7 @@ class Reads:
             coordinator, count = self._coordinator, len(batch.keys)
             coordinator.waiting_count -= count
             count -= held
-            microseconds = int((coordinator.turn.now - batch.sent_at) * 1_000_000)
+            microseconds = int((coordinator.turn.now - batch.asked_at) * 1_000_000)
             coordinator.statistics.read_latencies.record(microseconds, count)
             if microseconds >= coordinator.slow_us:
                 self.account(batch, zip(batch.keys, batch.cells, batch.conns, strict=True))
@@ -268,7 +268,7 @@ class Reads:
             (conn, [b"GET", key]) for key, cell, conn in readers if cell.__class__ is not int and conn is not NOBODY
         ]
         if gets or error:
-            microseconds = int((coordinator.turn.now - batch.sent_at) * 1_000_000)
+            microseconds = int((coordinator.turn.now - batch.asked_at) * 1_000_000)
             coordinator.on_ended(Ended("GET", gets, count=len(gets), microseconds=microseconds, error=error))
 
     def _lost(self, batch: ReadBatch, peer: NodeId) -> None:

@@ -10,6 +10,7 @@ A batch is one line here, whatever is in it: the versions of a coordinator's bat
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Callable
 
 VERSIONS_MAX = 1 << 17
 LINES_MIN = 128
@@ -57,7 +58,7 @@ class RecentWrites:
         self._lines: dict[bytes, _Lines] = {}
         """By the actor of a coordinator."""
         self._single: dict[bytes, float] = {}
-        """What came in batches of several coordinators' versions, or behind later ones."""
+        """What came in batches of several coordinators' versions, behind later ones, or as a copy."""
         self._before: dict[bytes, float] = {}
         """What was in `_single` until it became too old or too much."""
         self._since = 0.0
@@ -81,6 +82,13 @@ class RecentWrites:
         if len(lines.came) >= lines.trim_at:
             lines.trim(now - self.kept_s)
 
+    def note_copies(self, pairs: list[bytes], now: float, *, held: Callable[[bytes], bytes]) -> None:
+        """Copies of [key, record, ...] from anywhere are about to be here, those of them that are not `held` already: hints and repairs."""
+        items = iter(pairs)
+        fresh = [word for key, record in zip(items, items, strict=True) if held(key) != record for word in (key, record)]
+        if fresh:
+            self._note_each(fresh, now)
+
     def _note_each(self, pairs: list[bytes], now: float) -> None:
         if now > self._since + self.kept_s or len(self._single) > VERSIONS_MAX:
             self._before, self._single, self._since = self._single, {}, now
@@ -91,8 +99,8 @@ class RecentWrites:
 
     def came(self, version: bytes, now: float) -> float | None:
         """When a version (the first 16 bytes of a record) came; None: it has been here for long."""
-        at = self._single.get(version, self._before.get(version))
-        if at is None:
-            lines = self._lines.get(version[8:])
-            at = None if lines is None else lines.find(version[:8])
+        lines = self._lines.get(version[8:])
+        told = (self._single.get(version), self._before.get(version), None if lines is None else lines.find(version[:8]))
+        # What came twice has been here since the first time.
+        at = min((each for each in told if each is not None), default=None)
         return at if at is not None and at >= now - self.kept_s else None

@@ -222,9 +222,9 @@ class Replica:
         self._parking.when_loaded(pairs[::2], lambda: self._merge_repair(peer, sequence, pairs, body), len(body))
 
     def _merge_repair(self, peer: NodeId, sequence: int, pairs: list[bytes], body: bytes) -> None:
+        self._recent.note_copies(pairs, self._turn.now, held=self._store.get)
         self._store.merge_pairs(pairs)
         self._turn.log.append((LOG_WRITES, body))
-        self._recent.note(pairs, self._turn.now)
         if sequence:
             self._turn.when_logged(lambda: self._acks[peer].append(sequence))
 

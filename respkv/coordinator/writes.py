@@ -142,7 +142,7 @@ class Writes:
             if counts and route.local_counts:
                 batch.waiting.add(self._coordinator.me)
         batch.sequence = turn.next_sequence()
-        batch.turn = turn.number
+        batch.turn, batch.sent_at = turn.number, turn.now
         section = frames.pack_section(frames.WRITE, batch.sequence, body)
         crowded = self._crowded(route, body) if len(body) > LONG_BYTES else ()
         for peer in route.write_peers:
@@ -174,6 +174,7 @@ class Writes:
         assert isinstance(part.parent, Division)
         # What it carries has been in the log since its batch was sent.
         part.turn = part.parent.batch.turn
+        part.sent_at = self._coordinator.turn.now
         part.sequence = self._coordinator.turn.next_sequence()
         part.waiting.add(fallback)
         self._in_flight[part.sequence] = self._parts[part.sequence] = part
@@ -263,15 +264,16 @@ class Writes:
         return settled, pairs
 
     def _in_flight_beside(self, batch: WriteBatch) -> dict[bytes, tuple[bytes, WriteBatch]]:
-        """The newest records that are on their way in other batches, by key, and in which."""
+        """The newest records that are on their way in other batches, by key, and in which. A fallback's share is its batch's."""
         newest: dict[bytes, tuple[bytes, WriteBatch]] = {}
         for other in (*self._in_flight.values(), *self._opened):
-            if other is not batch and other.parent is not batch:
+            whole = other.parent.batch if isinstance(other.parent, Division) else other
+            if whole is not batch and whole.parent is not batch:
                 items = iter(other.items)
                 for key, record in zip(items, items, strict=True):
                     held = newest[key][0] if key in newest else ABSENT
                     if merge(held, record) != held:
-                        newest[key] = (record, other)
+                        newest[key] = (record, whole)
         return newest
 
     def _resend(self, batch: WriteBatch, pairs: list[bytes]) -> None:
@@ -323,7 +325,7 @@ class Writes:
         if batch.sequence and batch.parent.__class__ is not Division:
             coordinator, count = self._coordinator, len(batch.items) >> 1
             coordinator.waiting_count -= count
-            microseconds = int((coordinator.turn.now - batch.sent_at) * 1_000_000)
+            microseconds = int((coordinator.turn.now - batch.asked_at) * 1_000_000)
             coordinator.statistics.write_latencies.record(microseconds, count)
             if microseconds >= coordinator.slow_us:
                 self._account(batch)
@@ -374,7 +376,7 @@ class Writes:
             conn = conns[0] if conns and all(other is conns[0] for other in conns) else None
             wall_ms = coordinator.turn.wall_ms
             lines = [(conn, [b"SET", items[place], value_of(items[place + 1], wall_ms) or b""]) for place in places[:ENDED_SHOWN_MAX]]
-            microseconds = int((coordinator.turn.now - batch.sent_at) * 1_000_000)
+            microseconds = int((coordinator.turn.now - batch.asked_at) * 1_000_000)
             coordinator.on_ended(Ended("SET", lines, count=len(places), microseconds=microseconds, error=error))
 
     def on_refused(self, peer: NodeId, sequence: int) -> None:

@@ -288,6 +288,29 @@ TRANSCRIPTS = {
         c1 +OK
         c1 +OK
         """,
+    "or when its successor had one before, and only a fallback is still to take that": """
+        nodes abcde
+        op write k=v w=3
+        c1 set k w
+        b closes
+        c ack 1 2
+        d newer 3 0
+        d closes
+        state
+        ----
+        log writes k=v@101
+        -> b #1 write k=v@101
+        -> c #1 write k=v@101
+        log writes k=w@102
+        -> b #2 write k=w@102
+        -> c #2 write k=w@102
+        -> d #3 stand-in for b k=v@101
+        -> d #4 stand-in for b k=w@102
+        c1 +OK
+        op written
+        -> e #5 stand-in for b k=w@102
+        reads=0 writes=1 waiting=0 hints=-
+        """,
     "each replica with a newer version has it sent above its own": """
         nodes abcde w=3
         c1 set k v
@@ -386,3 +409,14 @@ def test_a_peer_that_acknowledges_what_was_not_sent_is_no_node() -> None:
     lab.run("c1 set k v")
     with pytest.raises(PeerProtocolError):
         lab.run("b newer 1 7")
+
+
+def test_a_write_that_waited_for_its_turn_was_not_sent_meanwhile() -> None:
+    """Nobody can have read it before: what a replica took in then was there earlier."""
+    lab = Lab()
+    lab.turn.late_s = 0.05
+    lab.run("c1 set k v")
+    lab.run("wait 1")
+    lab.out.clear()
+    lab.run("b newer 1 0:20")
+    assert lab.out == ["log writes k=v@112", "-> b #2 write k=v@112", "-> c #2 write k=v@112"]

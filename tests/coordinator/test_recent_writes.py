@@ -47,6 +47,23 @@ def test_versions_of_several_coordinators_and_those_behind_later_ones_are_known_
     assert found == [1.0, 1.1, 1.1, 1.2, None]
 
 
+def test_what_comes_once_more_has_been_here_since_the_first_time() -> None:
+    recent = RecentWrites()
+    recent.note(pairs(version(10), version(14)), 1.0)
+    recent.note(pairs(version(30)), 1.1)
+    recent.note_copies(pairs(version(14)), 1.2, held=lambda _: b"")
+    recent.note_copies(pairs(version(5)), 1.3, held=lambda _: b"")
+    recent.note(pairs(version(31), version(5)), 1.9)
+    recent.note_copies(pairs(version(5)), 2.0, held=lambda _: b"")
+    assert [recent.came(version(stamp), 2.0) for stamp in (14, 5)] == [1.0, 1.3]
+
+
+def test_copies_tell_nothing_of_what_lies_between_them_or_is_here_already() -> None:
+    recent = RecentWrites()
+    recent.note_copies(pairs(version(10), version(14)), 1.0, held=lambda _: version(14) + b"\x01sv")
+    assert [recent.came(version(stamp), 1.0) for stamp in (10, 12, 14)] == [1.0, None, None]
+
+
 def test_what_came_long_ago_is_forgotten() -> None:
     recent = RecentWrites()
     recent.note(pairs(version(1)), 1.0)

@@ -36,6 +36,35 @@ TRANSCRIPTS = {
         -> b #8 newer 0:0
         -> b #0 ack 7
         """,
+    "what comes a second time, as a repair or a hint, has been held since the first time": """
+        nodes abc
+        b repair 7 k=v@9
+        wait 30
+        b repair 8 k=v@9
+        wait 10
+        c write 9 k=u@4
+        ----
+        log writes k=v@9
+        -> b #0 ack 7
+        log writes k=v@9
+        -> b #0 ack 8
+        log writes k=u@4
+        -> c #9 newer 0:40
+
+        nodes abc
+        c1 set k v
+        wait 30
+        c closes
+        wait 10
+        b write 9 k=u@4
+        ----
+        log writes k=v@101
+        -> b #1 write k=v@101
+        -> c #1 write k=v@101
+        log hints c k=v@101
+        log writes k=u@4
+        -> b #9 newer 0:40
+        """,
     "a newer version that is held is said so, and stays": """
         nodes abcde
         hold k w@9
