@@ -60,7 +60,6 @@ class Dispatcher:
         self.in_flight_max = 1024
         self.overloaded = ""
         """Why commands on keys are refused in this turn, or empty."""
-        """Whether more keys wait for their quorum than `coordinator-in-flight-max` allows."""
         self.touched: list[Session] = []
         self.resumable: list[Session] = []
         self.later: list[Session] = []
@@ -190,7 +189,8 @@ class Dispatcher:
             return
         if call.name == "value":
             self._serve(call, handler)
-        elif self.coordinator.parking.is_full:
+        elif self.coordinator.parking.is_full and call.name != "release":
+            # What gives a place back is let in, or others would wait for nobody.
             call.answer(OverloadedError(DISK_OVERLOADED).reply())
         else:
             self.coordinator.parking.behind_all(lambda: self._serve(call, handler))

@@ -11,6 +11,7 @@ from respkv.commands.table import COMMANDS
 from respkv.commands.transactions import Hold
 from respkv.coordinator.operations import Ask
 from respkv.server import turns
+from respkv.storage.parking import KEYS_MAX
 from tests.commands.harness import World, split_replies
 
 if TYPE_CHECKING:
@@ -238,6 +239,20 @@ def test_a_place_that_is_given_back_before_it_is_granted_is_held_for_nobody() ->
     operations.start(ask("release", b"another"), on_done=lambda _: None)
     world.run(0.2)
     assert len(operations.queue) == 0
+
+
+def test_a_place_is_given_back_while_too_much_waits_for_the_disk() -> None:
+    world = World(3)
+    primary = next(index for index, node in enumerate(world.nodes) if node.coordinator.primary_of(b"k") == node.me)
+    client, node = world.connect((primary + 1) % 3), world.nodes[primary]
+    client.ask("WATCH k", "MULTI", "SET k 1")
+    client.post("EXEC")
+    world.run_until(lambda: len(node.operations.queue) > 0)
+    node.parking.keys_waiting += KEYS_MAX
+    world.run(0.5)
+    node.parking.keys_waiting -= KEYS_MAX
+    assert client.replies(1) == b"*1\r\n+OK\r\n"
+    assert len(node.operations.queue) == 0
 
 
 @pytest.mark.parametrize("nodes", [1, 3])
