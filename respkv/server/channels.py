@@ -180,7 +180,7 @@ class ClientChannel:
                 return
             del out[:sent]
         self._check_limits()
-        if not out:
+        if not out and self.descriptor in self._reactor.channels:
             self._reactor.modify(self, self.interest & ~WRITE)
             if self._closing:
                 self._reactor.close_client(self)
