@@ -340,6 +340,7 @@ class Reads:
         batch.waiting.clear()
         self._in_flight.pop(batch.sequence, None)
         self._coordinator.waiting_count -= len(batch.keys)
+        self._coordinator.statistics.reads_total -= len(batch.keys)
         local = batch.answers[0][1] if batch.local else [ABSENT] * len(batch.keys)
         for part in parts:
             share = ReadBatch(batch.route, batch.quorum, local=batch.local)

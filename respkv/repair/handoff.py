@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from respkv.transport import frames
-from respkv.transport.bounds import LONG_BYTES
 
 if TYPE_CHECKING:
     from respkv.ids import NodeId
@@ -41,7 +40,7 @@ PATIENCE_MAX = 32
 UNANSWERED_MAX = 16
 """Of so many batches an answer that is late still counts."""
 REST_BEFORE_UNSENDABLE_S = 30.0
-"""Only what is too long for any frame is left: somebody has to resolve it, or to write it anew."""
+"""Only what is too long for any frame, or queue, is left: somebody has to resolve it, or to write it anew."""
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -180,7 +179,7 @@ class Handoff:
             size += len(key) + len(record)
             if owner in self.set_aside or owner not in self._replicas(self._store.partition(key)):
                 moved.append(key)
-            elif len(key) + len(record) + LONG_BYTES > self._turn.frame_bytes_max:
+            elif len(key) + len(record) > self._turn.record_bytes_max:
                 unsendable.append(key)
             else:
                 pairs += (key, record)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from respkv.coordinator.recent_writes import NOT_AT_ALL
 from respkv.coordinator.replica import Replica, decode_keys
 from respkv.errors import PeerProtocolError
 from respkv.transport import border, frames
@@ -126,8 +127,10 @@ class Peers:
         self._handoff.on_ack(peer, sequences)
 
     def _on_write_newer(self, peer: NodeId, sequence: int, body: bytes) -> None:
-        self._coordinator.writes.on_newer(peer, sequence, _decode_numbers(body))
-        self._handoff.on_ack(peer, [sequence])
+        numbers = _decode_numbers(body)
+        self._coordinator.writes.on_newer(peer, sequence, numbers)
+        if NOT_AT_ALL not in numbers[2::3]:
+            self._handoff.on_ack(peer, [sequence])
 
     def _on_refused(self, peer: NodeId, sequence: int, body: bytes) -> None:
         self._turn.events.append(("notice", f"{peer[:8]} refused a request: {body[:100].decode('utf-8', 'replace')}"))

@@ -29,6 +29,7 @@ class Turn:
         "now",
         "number",
         "queued",
+        "record_bytes_max",
         "sections",
         "sequence",
         "sync_each_turn",
@@ -50,7 +51,8 @@ class Turn:
         """Bytes that links had not sent yet when they told of it last, where it is much."""
         self.queued: dict[NodeId, int] = {}
         """Bytes of the long ones among `sections`."""
-        self.frame_bytes_max = self.long_bytes_max = 0
+        self.frame_bytes_max = self.long_bytes_max = self.record_bytes_max = 0
+        """The last: what is always sent one day, with short ones beside it."""
         self.bound(bulk_bytes_max=64 << 20, queue_bytes_max=256 << 20)
         self.urgent: set[NodeId] = set()
         """Peers whose frame must not wait for the answer to the last one: somebody there waits for what is in it."""
@@ -76,6 +78,7 @@ class Turn:
         """Follow the settings."""
         self.frame_bytes_max = bounds.frame_bytes_max(bulk_bytes_max)
         self.long_bytes_max = bounds.long_bytes_max(queue_bytes_max, bulk_bytes_max)
+        self.record_bytes_max = min(self.frame_bytes_max, self.long_bytes_max) - 2 * bounds.LONG_BYTES
 
     def queue_is(self, peer: NodeId, size: int) -> None:
         """A link told how much it has not sent yet; 0: next to nothing."""

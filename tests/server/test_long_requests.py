@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
+import pytest
+
+from respkv.coordinator.recent_writes import NOT_AT_ALL
 from respkv.repair.handoff import REST_BEFORE_UNSENDABLE_S
 from respkv.server import turns
+from respkv.transport import frames
 from respkv.transport.bounds import SECTION_BYTES_MAX
 from respkv.versions.records import pack_stamp, string
 from tests.commands.harness import World, packed
@@ -38,6 +43,7 @@ def test_an_mget_of_more_than_a_frame_is_answered_in_parts() -> None:
     world = Links(3, proto_max_bulk_len="1mb")
     hold(world, 80)
     assert [len(world.connect(index).ask(mget(80))) for index in range(3)] == [5 + 80 * (MB + 12)] * 3
+    assert [node.coordinator.statistics.reads_total for node in world.nodes] == [80] * 3
     assert world.longest <= SECTION_BYTES_MAX + 2 * MB
 
 
@@ -91,10 +97,11 @@ def test_siblings_that_together_could_not_be_sent_are_refused_until_they_are_res
     assert reader.ask([b"SET", b"k", VALUE]) == b"+OK\r\n"
 
 
-def test_a_hint_that_no_frame_holds_is_tried_seldom_and_keeps_no_other_waiting() -> None:
-    world = Links(3, proto_max_bulk_len="1mb")
+@pytest.mark.parametrize("size", [PEER_FRAME_BYTES_MAX, PEER_FRAME_BYTES_MAX // 2 + MB], ids=["a frame", "a queue"])
+def test_a_hint_that_does_not_fit_is_tried_seldom_and_keeps_no_other_waiting(size: int) -> None:
+    world = Links(3, proto_max_bulk_len="1mb", peer_queue_limit="1mb")
     node, owner = world.nodes[0], world.nodes[1]
-    long = pack_stamp(1 << 40) + b"a" * 8 + b"\x01s" + b"x" * PEER_FRAME_BYTES_MAX
+    long = pack_stamp(1 << 40) + b"a" * 8 + b"\x01s" + b"x" * size
     short = string(b"v", stamp=1 << 40, actor=b"a" * 8)
     for key, record in ((b"long", long), (b"longer", long), (b"short", short)):
         node.store.merge_pairs([key, record])
@@ -104,3 +111,17 @@ def test_a_hint_that_no_frame_holds_is_tried_seldom_and_keeps_no_other_waiting()
     assert owner.store.get(b"short") == short
     assert sorted(node.hints.rows[owner.me]) == [b"long", b"longer"]
     assert (node.handoff.next_due() or 0.0) > world.now + REST_BEFORE_UNSENDABLE_S - 5.0
+
+
+def test_a_hint_stays_when_its_owner_says_that_the_write_came_too_late() -> None:
+    world = World(3)
+    node, owner = world.nodes[0], world.nodes[1].me
+    pairs = [b"k", string(b"v", stamp=1 << 40, actor=b"a" * 8)]
+    header = frames.pack_header(node.clock.last, node.cluster.ring.epoch, node.cluster.value_mark)
+    node.store.merge_pairs(pairs)
+    node.hints.add(owner, pairs, world.now)
+    for held_us, rows in ((NOT_AT_ALL, {b"k"}), (5, set())):
+        node.handoff.expect(owner, 77, pairs)
+        body = msgspec.msgpack.encode([node.clock.last, 0, held_us, 0])
+        world.arrive(0, (turns.PEER_FRAME, owner, header + frames.pack_section(frames.WRITE_ACK_NEWER, 77, body)))
+        assert set(node.hints.rows.get(owner, ())) == rows
