@@ -37,6 +37,7 @@ PIECE_ROWS = 150
 """About half a millisecond of work on both sides."""
 PIECE_BYTES_MAX = 256 * 1024
 KEPT = b"+OK\r\n"
+DOUBTED = b"-ERR what it holds may have to be set aside\r\n"
 ANSWER_S = 5.0
 RETRY_S = 0.1
 _encode = msgspec.msgpack.Encoder().encode
@@ -164,7 +165,8 @@ class Copying:
             asked_at = node.context.turn.now
             answers = yield Ask([source], "rows", _encode(position), ANSWER_S, partial(self._read, position))
             piece = answers[source]
-            if piece is None or is_error(piece) or self.is_over:
+            # One that is to set aside what it holds may not know it yet.
+            if piece is None or is_error(piece) or self.is_over or source in node.replica.distrusted:
                 return b""
             self._take(piece.pairs)
             is_whole = is_whole and piece.is_whole
@@ -348,6 +350,7 @@ def serve_rows(node: Node, call: Call) -> None:
     """The call "rows": rows of the partitions that the caller wants and that this node is read for, from a position on.
 
     Nothing is told to a caller that believes in more replicas than this node does: one of the two has not heard of a change of N.
+    Nor by a node whose own copies may be older than deletions that are forgotten everywhere: whoever copied them would bring them back.
     """
     position, table = _decode_position(call.argument), node.coordinator.table
     assert table is not None
@@ -408,8 +411,9 @@ class _Serving:
         while not self._waiting:
             position = self._position
             if position is None or self._size >= PIECE_BYTES_MAX or len(self._pairs) >= 2 * PIECE_ROWS:
-                node = self._node
-                self._call.answer(_encode(Piece(self._pairs, position, is_whole=not node.rebuild.lacks_data)))
+                rebuild = self._node.rebuild
+                piece = Piece(self._pairs, position, is_whole=not rebuild.lacks_data)
+                self._call.answer(DOUBTED if rebuild.may_set_aside else _encode(piece))
                 return
             self._waiting = True
             came_at_once = True

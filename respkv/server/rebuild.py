@@ -71,6 +71,11 @@ class Rebuild:
         """Whether what this node holds proves nothing."""
         return self.needed or self.is_held
 
+    @property
+    def may_set_aside(self) -> bool:
+        """Whether nothing that this node holds may be told to anybody, because it is to be set aside, or that is not known yet."""
+        return self.is_held or mark_of(self._node.cluster.value, self._node.me) > self.set_aside
+
     def begin(self, reason: str, *, is_damaged: bool = False) -> None:
         """From now on this node does not count, until it is rebuilt."""
         self.needed = True

@@ -42,6 +42,42 @@ def test_a_node_that_was_away_for_too_long_is_rebuilt_and_brings_nothing_back() 
     assert check_replicas(scene.world) == []
 
 
+@pytest.mark.parametrize("max_downtime_s", [30, 600])
+def test_what_is_to_be_set_aside_is_not_copied_by_another_node_that_is_rebuilt(max_downtime_s: int) -> None:
+    # It waited for the one that was away, and copied from it what everybody else had deleted and forgotten.
+    scene = Scene(nodes=5, directives={**FIVE, "max-downtime": str(max_downtime_s), "tombstone-grace": "5"}, sync_s=(0.3, 0.5))
+    key = scene.key_of(primary=4)
+    _, lost, other = [process.index for process in scene.world.primaries(key.encode())]
+    assert scene.ask(0, f"SET {key} old") == [b"OK"]
+    scene.wait_for_rest()
+    scene.process(4).kill()
+    scene.run(10.0)
+    if max_downtime_s > 60:
+        # It has no reason to think so itself.
+        assert scene.ask(other, f"RESPKV REBUILD {scene.process(4).me}") == [b"OK"]
+    assert scene.ask(other, f"DEL {key}") == [1]
+    scene.run(60.0)
+    assert marked_nodes(scene.node(other).cluster.value) == {scene.process(4).me}
+    assert not any(held_record(scene.process(index), key.encode()) for index in range(4))
+    scene.process(lost).kill(wiped=True)
+    scene.process(lost).restart()
+    scene.run(3.0)
+    assert scene.node(lost).rebuild.needed
+    scene.process(4).restart()
+    if max_downtime_s > 60:
+        # It is asked before it has heard of it.
+        cluster = scene.node(4).cluster
+        adopt, cluster.adopt = cluster.adopt, lambda value: False  # type: ignore[method-assign]
+        scene.run(1.0)
+        cluster.adopt = adopt  # type: ignore[method-assign]
+    scene.run(3.0)
+    scene.wait_for_rest()
+    scene.run(3.0)
+    assert [scene.ask(index, f"GET {key}") for index in range(5)] == [[None]] * 5
+    assert scene.process(4).incarnation == 3
+    assert check_replicas(scene.world) == []
+
+
 def test_a_cluster_that_slept_as_a_whole_sets_nothing_aside() -> None:
     scene = Scene(nodes=5, directives=FIVE)
     assert scene.ask(0, "SET k v") == [b"OK"]
