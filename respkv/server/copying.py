@@ -169,16 +169,13 @@ class Copying:
             if piece is None or is_error(piece) or self.is_over or source in node.replica.distrusted:
                 return b""
             self._take(piece.pairs)
+            yield from _wait_for_tables(node)
             is_whole = is_whole and piece.is_whole
             position = piece.next
             if position is not None and is_whole:
                 self._positions[source] = position
             # The sources share one pace.
             yield from rest(node, sum(map(len, piece.pairs)) * len(self._running), since=asked_at)
-        # Of some records the merge waits for the tables.
-        merged: list[bool] = []
-        node.parking.behind_all(lambda: merged.append(True))
-        yield from _wait_for(node, merged)
         self._positions.pop(source, None)
         self._done.add(source)
         if is_whole and not self._lacks_data(source):
@@ -213,6 +210,13 @@ def _wait_for(node: Node, found: list[T]) -> Generator[Step, Any, T]:
     while not found:
         yield Until(lambda: bool(found), node.context.turn.now + RETRY_S)
     return found[0]
+
+
+def _wait_for_tables(node: Node) -> Generator[Step, Any, None]:
+    """Of some records the merge waits for the tables: a disk that is slower than the sources would fill the queue in front of it."""
+    merged: list[bool] = []
+    node.parking.behind_all(lambda: merged.append(True))
+    yield from _wait_for(node, merged)
 
 
 def keep(node: Node, pairs: list[bytes], then: Callable[[], None]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from respkv.server.copying import PIECE_ROWS
 from respkv.server.rebuild import MARKER_FILE
 from respkv.simulation.process import Process
 from tests.simulation.scene import Scene
@@ -76,4 +77,17 @@ def test_a_node_whose_disk_is_nearly_full_copies_nothing() -> None:
     assert scene.node(1).rebuild.needed
     run(5.0, free_bytes=1 << 40)
     assert not scene.node(1).rebuild.needed
+    assert answers(scene) == [[b"v"]] * len(KEYS[::7])
+
+
+def test_no_more_is_copied_than_the_disk_keeps_up_with() -> None:
+    # The queue in front of a slow disk grew with all that could be copied; once it is full, clients are refused.
+    scene, process = emptied(read_s=(0.4, 0.4))
+    scene.node(1).store.resident = False
+    most = 0
+    while MARKER_FILE not in process.disk.files:
+        scene.run(0.01)
+        most = max(most, scene.node(1).parking.keys_waiting)
+    # Of two sources, each of which tells less than twice as much at once.
+    assert 0 < most < 4 * PIECE_ROWS
     assert answers(scene) == [[b"v"]] * len(KEYS[::7])
