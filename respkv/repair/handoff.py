@@ -194,7 +194,7 @@ class Handoff:
         if not pairs:
             flow.waiting = False
             flow.unsendable_count += len(unsendable)
-            if unsendable and flow.unsendable_count >= len(self._hints.rows[owner]):
+            if unsendable and flow.unsendable_count >= len(self._hints.rows.get(owner, ())):
                 flow.unsendable_count = 0
                 flow.next_at = self._turn.now + REST_BEFORE_UNSENDABLE_S
             return

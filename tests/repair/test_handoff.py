@@ -477,3 +477,19 @@ def test_what_a_node_lacks_that_will_copy_everything_anew_goes_to_the_other_repl
     holder.handoff.set_aside = frozenset((B,))
     holder.tick()
     assert set(holder.hints.rows) == {C}
+
+
+def test_a_row_may_be_delivered_while_its_record_is_on_its_way_from_the_disk_once_more() -> None:
+    holder = Holder(is_replica=True)
+    holder.hold(B, k=b"x" * 1000)
+    ((_, sequence, _),) = holder.tick()
+    evict_all(holder)
+    holder.tick(ANSWER_S + 1.0)
+    holder.turn.now += REST_AFTER_FAILURE_S
+    holder.handoff.on_ack(B, [sequence])
+    assert holder.tick() == []
+    # `proto-max-bulk-len` was lowered meanwhile.
+    holder.turn.frame_bytes_max = 100
+    for token, _ in holder.parking.requests:
+        holder.parking.loaded(token, [string(b"x" * 1000)])
+    assert holder.hints.count() == 0
