@@ -6,6 +6,7 @@
 `refused`  the same of records that got no hint row, since its process began
 `away`     "ID,ID,...": the members that it cannot reach
 `pace`     how fast work behind the scenes may go for its clients' sake, in bytes a second; 0: it has no clients
+`works`    1 while it does such work, else 0
 `resize`   "CHANGE.STAGE.PERCENT": how far it is with a change of replication-factor; "done" instead of the percentage
 """
 
@@ -30,6 +31,7 @@ HINTS = "hints"
 REFUSED = "refused"
 AWAY = "away"
 PACE = "pace"
+WORKS = "works"
 RESIZE = "resize"
 DONE = "done"
 ID_DIGITS = 8

@@ -111,7 +111,10 @@ class Pulse:
 
     def _set_pace(self, *, loop_is_late: bool) -> None:
         node, settings = self._node, self._node.settings
-        works, self.works_behind = self.works_behind, False
+        node.membership.publish(published.WORKS, int(self.works_behind))
+        self.works_behind = False
+        # The clients of each node feel what any of them does.
+        works = any(node.membership.application_value(other, published.WORKS) for other in node.topology.usable())
         self.foreground.beat(loop_is_late=loop_is_late, is_working=works or bool(node.hints.rows))
         rate_min, rate_max = float(settings.handoff_rate_min), float(settings.handoff_rate_max)
         node.membership.publish(published.PACE, self.pace.beat(self.foreground, is_working=works, rate_min=rate_min, rate_max=rate_max))

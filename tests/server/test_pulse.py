@@ -45,3 +45,25 @@ def test_a_node_whose_loop_is_late_asks_no_further_replicas() -> None:
     process.node.context.facts["loop_lag_ms"] = 3
     world.advance(1.0)
     assert process.node.coordinator.speculation_allowed
+
+
+def test_clients_of_a_node_that_does_not_work_itself_hold_work_back_only_while_they_wait() -> None:
+    world = World(3)
+    client = world.client()
+    resting, working = (process.node for process in world.processes[:2])
+    floor = float(resting.settings.handoff_rate_min)
+
+    def rate_after(beats: int, *, works: bool) -> float:
+        for _ in range(beats):
+            working.pulse.works_behind = works
+            client("GET", "a")
+            world.advance(1.0)
+        return working.pulse.pace_now().rate
+
+    assert rate_after(5, works=False) == floor
+    assert rate_after(10, works=True) > 1.5 * floor
+    resting.context.facts["loop_lag_ms"] = 10_000
+    assert rate_after(10, works=True) == floor
+    resting.context.facts["loop_lag_ms"] = 0
+    assert rate_after(10, works=True) > 1.5 * floor
+    assert rate_after(3, works=False) == floor
