@@ -70,11 +70,12 @@ class Side:
             self.added[key].add(word)
 
 
-def wait_parted(cluster: Cluster, left: list[NodeProcess], right: list[NodeProcess]) -> None:
-    for group in (left, right):
+def wait_parted(left: list[NodeProcess], right: list[NodeProcess]) -> None:
+    """Wait until each side takes the other one for down: who is merely suspect is still asked."""
+    for group, others in ((left, right), (right, left)):
         for node in group:
-            up = str(len(group))
-            wait_until(f"{node.name} sees {up} up", lambda node=node, up=up: node.info("respkv")["respkv_nodes_up"] == up)  # type: ignore[misc]
+            down = str(len(others))
+            wait_until(f"{node.name} sees {down} down", lambda node=node, down=down: node.info("respkv")["respkv_nodes_down"] == down)  # type: ignore[misc]
 
 
 def words_of(node: NodeProcess, key: bytes) -> set[bytes]:
@@ -107,7 +108,7 @@ def play(folder: Path, policy: str) -> tuple[int, int]:
             stack.enter_context(side.wire)
         deleted: list[bytes] = []
         with cut(left, right):
-            wait_parted(cluster, left, right)
+            wait_parted(left, right)
             for number in range(ROUNDS):
                 for key in KEYS:
                     for side in sides:

@@ -234,11 +234,19 @@ BEFORE_THE_PASSWORD = [
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
-    """A node that asks for a password; the harness itself has none, so it waits for the refusal."""
+    """A node that asks for a password; the harness itself has none, so what it would wait for is waited for here."""
     with running_cluster(tmp_path_factory.mktemp("guarded"), count=1, directives=["--requirepass", PASSWORD], start=False) as cluster:
-        cluster[0].start()
-        wait_until("it answers", lambda: is_error(cluster[0].ask("PING"), "NOAUTH"))
-        yield cluster[0]
+        node = cluster[0]
+        node.start()
+        wait_until("it answers", lambda: is_error(node.ask("PING"), "NOAUTH"))
+        wait_until("it counts", lambda: counting_count(node) == 1)
+        yield node
+
+
+def counting_count(node: NodeProcess) -> int:
+    """How many nodes count, by the account of one that asks for the password."""
+    with node.client(password=PASSWORD) as client:
+        return int(client.info("respkv")["respkv_nodes_counting"])
 
 
 @pytest.mark.parametrize("case", BEFORE_THE_PASSWORD, ids=lambda case: case.name)
