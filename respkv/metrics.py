@@ -62,6 +62,14 @@ class LatencyHistogram:
             fresh.count = sum(buckets)
         return fresh
 
+    def add(self, other: LatencyHistogram) -> None:
+        """Take in what another one has recorded."""
+        if other._buckets:
+            held = self._buckets or [0] * BUCKETS_COUNT
+            self._buckets = [mine + theirs for mine, theirs in zip(held, other._buckets, strict=True)]
+        self.count += other.count
+        self.sum_us += other.sum_us
+
     def count_above(self, microseconds: int) -> int:
         """How many took longer, but for those in the same bucket."""
         return sum(self._buckets[_bucket_of(microseconds) + 1 :])

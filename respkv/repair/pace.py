@@ -6,13 +6,10 @@ many requests may be slow as are above any 99th percentile. What the budget pays
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from respkv.metrics import LatencyHistogram
 
-if TYPE_CHECKING:
-    from respkv.metrics import LatencyHistogram
-
-REQUESTS_MIN = 50
-"""Of fewer, in one beat, a percentile says nothing."""
+REQUESTS_MIN = 500
+"""Of fewer a percentile says nothing: what is usual would be what it is by luck. Then several beats are taken together."""
 PERCENT = 99.0
 SLOW_RATIO = 1.25
 """Of the usual percentile: what a node sees of a request is less than what its client does."""
@@ -28,12 +25,15 @@ GROWTH = 1.1
 class Foreground:
     """The latency that clients see of late, beside their usual one. A beat is a second or so."""
 
-    __slots__ = ("_histograms", "_seen", "_slow_share", "has_clients", "is_strained", "recent_us", "usual_us")
+    __slots__ = ("_histograms", "_pooled", "_pooled_beats", "_seen", "_slow_share", "has_clients", "is_strained", "recent_us", "usual_us")
 
     def __init__(self, *histograms: LatencyHistogram) -> None:
-        """Of reads, of writes."""
+        """Of reads, of writes: all requests count alike, or the few slower ones of a kind would look like a strain for good."""
         self._histograms = histograms
         self._seen = [histogram.counts() for histogram in histograms]
+        self._pooled = LatencyHistogram()
+        self._pooled_beats = 0
+        """What was answered since there was enough to tell a percentile of, and in how many beats."""
         self._slow_share = 0.0
         self.recent_us = 0
         """0 where too few asked to tell."""
@@ -44,23 +44,28 @@ class Foreground:
 
     def beat(self, *, loop_is_late: bool, is_working: bool) -> None:
         """Look at what was answered since the last beat. `is_working`: work behind the scenes is under way."""
-        fresh = [histogram.since(seen) for histogram, seen in zip(self._histograms, self._seen, strict=True)]
+        fresh = LatencyHistogram()
+        for histogram, seen in zip(self._histograms, self._seen, strict=True):
+            fresh.add(histogram.since(seen))
         self._seen = [histogram.counts() for histogram in self._histograms]
-        count = sum(histogram.count for histogram in fresh)
-        self.has_clients = count > 0
-        self.recent_us = max(histogram.percentile(PERCENT) if histogram.count >= REQUESTS_MIN else 0 for histogram in fresh)
-        if count and self.usual_us:
-            slow = sum(histogram.count_above(int(self.usual_us * SLOW_RATIO)) for histogram in fresh)
-            self._slow_share += (slow / count - self._slow_share) / SLOW_BEATS
-        else:
-            self._slow_share -= self._slow_share / SLOW_BEATS
+        self.has_clients = fresh.count > 0
+        share = fresh.count_above(int(self.usual_us * SLOW_RATIO)) / fresh.count if fresh.count and self.usual_us else 0.0
+        self._slow_share += (share - self._slow_share) / SLOW_BEATS
         self.is_strained = loop_is_late or self._slow_share > SLOW_SHARE_MAX
+        self._get_used_to(fresh, is_working=is_working)
+
+    def _get_used_to(self, fresh: LatencyHistogram, *, is_working: bool) -> None:
+        self._pooled_beats += self.has_clients
+        if fresh.count < REQUESTS_MIN:
+            self._pooled.add(fresh)
+            fresh = self._pooled
+        self.recent_us = fresh.percentile(PERCENT) if fresh.count >= REQUESTS_MIN else 0
         if not self.recent_us:
             return
-        if not self.usual_us:
-            self.usual_us = float(self.recent_us)
+        self.usual_us = self.usual_us or float(self.recent_us)
         beats = CALM_BEATS if self.recent_us < self.usual_us else BUSY_BEATS * 10 if is_working else BUSY_BEATS
-        self.usual_us += (self.recent_us - self.usual_us) / beats
+        self.usual_us += (self.recent_us - self.usual_us) * min(self._pooled_beats / beats, 1.0)
+        self._pooled, self._pooled_beats = LatencyHistogram(), 0
 
 
 class Pace:

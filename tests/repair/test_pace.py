@@ -62,6 +62,32 @@ def test_few_requests_make_no_percentile_but_each_of_them_counts() -> None:
     assert watched.foreground.recent_us == 0
 
 
+def test_a_few_requests_of_a_slower_kind_are_no_strain() -> None:
+    reads, writes = LatencyHistogram(), LatencyHistogram()
+    foreground = Foreground(reads, writes)
+    strained = 0
+    for _ in range(30):
+        reads.record(1000, 900)
+        writes.record(8000, 30)
+        foreground.beat(loop_is_late=False, is_working=True)
+        strained += foreground.is_strained
+    assert strained == 0
+    for _ in range(3):
+        reads.record(1000, 900)
+        writes.record(90_000, 30)
+        foreground.beat(loop_is_late=False, is_working=True)
+    assert foreground.is_strained
+
+
+def test_what_is_usual_is_told_of_many_requests_however_many_beats_that_takes() -> None:
+    watched = Watched()
+    # The slowest of each beat are no percentile.
+    slowest = [5000 + 1000 * ((7 * number) % 10) for number in range(200)]
+    assert not any(watched.beat((98, 4000), (2, microseconds), is_working=True) for microseconds in slowest)
+    assert any(watched.beat((98, 4000), (2, 20_000), is_working=True) for _ in range(10))
+    assert 8000 < watched.foreground.usual_us < 16_000
+
+
 def test_a_late_loop_is_a_strain_and_silence_is_none() -> None:
     watched = Watched()
     watched.beat((1000, 4000))
