@@ -191,6 +191,9 @@ class Session(Client):
         try:
             command = self._resolve(command, arguments)
         except ClientError as error:
+            if self.pending and command is not None and command.name == "EXEC":
+                # A WATCH before it that has not ended yet would outlive it.
+                return False
             self._hush()
             self._refuse(command, error)
             return True

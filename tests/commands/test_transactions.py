@@ -280,7 +280,7 @@ def test_what_ends_a_watch() -> None:
 
 
 @pytest.mark.parametrize("nodes", [1, 3])
-@pytest.mark.parametrize("end", [["UNWATCH"], ["MULTI", "DISCARD"], ["RESET"], ["MULTI", "EXEC"]])
+@pytest.mark.parametrize("end", [["UNWATCH"], ["MULTI", "DISCARD"], ["RESET"], ["MULTI", "EXEC"], ["MULTI", "EXEC x"]])
 def test_what_ends_a_watch_ends_it_in_one_packet_too(end: list[str], nodes: int) -> None:
     world = World(nodes)
     client, other = world.connect(0), world.connect(0)
