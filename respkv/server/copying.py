@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
+from xxhash import xxh64_intdigest
 
 from respkv.commands.partition_walk import HASH_MAX
 from respkv.coordinator.operations import Ask, Call, Steps, Until, is_error
@@ -433,6 +434,10 @@ class _Serving:
     def _take(self, position: Position, rows: Rows, next_hash: int | None) -> None:
         self._waiting = False
         for key, record in rows:
+            if self._size >= PIECE_BYTES_MAX and (place := xxh64_intdigest(key)) != xxh64_intdigest(self._pairs[-2]):
+                # Rows may be long: the next answer begins here.
+                next_hash = place
+                break
             self._pairs += (key, record)
             self._size += len(key) + len(record)
         if next_hash is not None:

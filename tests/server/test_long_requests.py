@@ -125,3 +125,18 @@ def test_a_hint_stays_when_its_owner_says_that_the_write_came_too_late() -> None
         body = msgspec.msgpack.encode([node.clock.last, 0, held_us, 0])
         world.arrive(0, (turns.PEER_FRAME, owner, header + frames.pack_section(frames.WRITE_ACK_NEWER, 77, body)))
         assert set(node.hints.rows.get(owner, ())) == rows
+
+
+def test_a_node_that_lost_everything_gets_back_a_partition_of_more_than_a_frame() -> None:
+    world = Links(3, proto_max_bulk_len="1mb")
+    hold(world, 80)
+    node = world.nodes[1]
+    held = [dict(shard) for shard in node.store.shards]
+    for shard in node.store.shards:
+        shard.clear()
+    node.rebuild.begin("the test took its data away")
+    world.longest = 0
+    world.run(20.0)
+    assert not node.rebuild.needed
+    assert node.store.shards == held
+    assert world.longest < 2 * MB
