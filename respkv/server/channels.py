@@ -304,7 +304,6 @@ class OutgoingLink:
     """This node's link to a peer: frames go out."""
 
     __slots__ = (
-        "_bytes_max",
         "_control_count",
         "_queue",
         "_queued_bytes",
@@ -317,8 +316,8 @@ class OutgoingLink:
         "socket",
     )
 
-    def __init__(self, reactor: Reactor, connected: socket.socket, *, peer: NodeId, queue_bytes_max: int) -> None:
-        """`queue_bytes_max`: a queue longer than this is an answer, the peer is as good as away."""
+    def __init__(self, reactor: Reactor, connected: socket.socket, *, peer: NodeId) -> None:
+        """A queue longer than the reactor's `link_bytes_max` is an answer: the peer is as good as away."""
         self._reactor = reactor
         self.socket = connected
         self.descriptor = connected.fileno()
@@ -327,7 +326,6 @@ class OutgoingLink:
         self.closed = trio.Event()
         self._queue: deque[bytes | memoryview] = deque()
         self._queued_bytes = 0
-        self._bytes_max = queue_bytes_max
         self._told_bytes = 0
         self._control_count = 0
         """Packets of the control channel behind the first of the queue, which may be half sent."""
@@ -408,7 +406,7 @@ class OutgoingLink:
                 break
             queue.popleft()
             self._control_count = max(self._control_count - 1, 0)
-        if self._queued_bytes > self._bytes_max:
+        if self._queued_bytes > self._reactor.link_bytes_max():
             self._reactor.close_link(self, "its queue is full (peer-queue-limit)")
             return
         self._reactor.modify(self, READ | WRITE if queue else READ)

@@ -70,4 +70,4 @@ async def _dial(reactor: Reactor, peer: MemberAddress, *, source_host: str) -> O
     duplicate = socket.socket(fileno=os.dup(stream.socket.fileno()))
     duplicate.setblocking(False)
     await trio.aclose_forcefully(stream)
-    return OutgoingLink(reactor, duplicate, peer=peer.node, queue_bytes_max=reactor.link_bytes_max())
+    return OutgoingLink(reactor, duplicate, peer=peer.node)

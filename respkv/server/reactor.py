@@ -137,7 +137,7 @@ class Reactor:
         return bounds.frame_bytes_max(self.settings.proto_max_bulk_len)
 
     def link_bytes_max(self) -> int:
-        """How much may wait for a peer at the most."""
+        """How much may wait for a peer at the most, as the settings are now: the node reckons with the same."""
         return bounds.link_bytes_max(self.settings.peer_queue_limit, self.settings.proto_max_bulk_len)
 
     def adopt_incoming(self, channel: PeerChannel, peer: NodeId) -> None:

@@ -23,6 +23,10 @@ class Shell:
         self.node = SimpleNamespace(statistics=SimpleNamespace(peer_output_bytes=0))
         self.arrivals: list[Any] = []
         self.reasons: list[str] = []
+        self.bytes_max = 1 << 30
+
+    def link_bytes_max(self) -> int:
+        return self.bytes_max
 
     def modify(self, link: OutgoingLink, interest: int) -> None:
         link.interest = interest
@@ -52,7 +56,7 @@ def test_gossip_arrives_whole_and_in_its_order(data: list[bytes]) -> None:
         with ours, theirs:
             ours.setblocking(False)
             shell: Any = Shell()
-            link = OutgoingLink(shell, ours, peer="ab" * 20, queue_bytes_max=1 << 30)
+            link = OutgoingLink(shell, ours, peer="ab" * 20)
             for frame in data:
                 link.send(frame)
             for frame in GOSSIP[:3]:
@@ -64,5 +68,22 @@ def test_gossip_arrives_whole_and_in_its_order(data: list[bytes]) -> None:
             assert [frame for frame in frames if frame != DATA] == GOSSIP
             assert frames[-1] == (DATA if data else GOSSIP[-1])
             assert shell.reasons == []
+
+    trio.run(play)
+
+
+def test_a_link_takes_as_much_as_the_settings_are_changed_to() -> None:
+    async def play() -> None:
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            ours.setblocking(False)
+            shell: Any = Shell()
+            shell.bytes_max = 1 << 20
+            link = OutgoingLink(shell, ours, peer="ab" * 20)
+            shell.bytes_max = 1 << 22
+            link.send(DATA)
+            assert shell.reasons == []
+            link.send(DATA)
+            assert shell.reasons == ["its queue is full (peer-queue-limit)"]
 
     trio.run(play)
