@@ -119,12 +119,23 @@ class Copying:
         if self._is_complete(sources):
             self.is_done = True
             return True
-        usable = node.topology.usable()
-        for source in sorted(set().union(*sources) - self._whole - self._running):
-            if source in usable and not (source in self._done and self._lacks_data(source)):
-                self._running.add(source)
-                node.operations.start(self._copy(source), on_done=lambda _, source=source: self._running.discard(source))  # type: ignore[misc]
+        for source in sorted(self._to_read(sources) - self._whole - self._running):
+            self._running.add(source)
+            node.operations.start(self._copy(source), on_done=lambda _, source=source: self._running.discard(source))  # type: ignore[misc]
         return False
+
+    def _to_read(self, sources: list[frozenset[NodeId]]) -> set[NodeId]:
+        """Whom to read now. Where enough of those that can be reached lack nothing, not the others.
+
+        What those hold may be what damage has left, and older than deletions that are forgotten everywhere.
+        """
+        usable = self._node.topology.usable()
+        lacking = {source for source in usable if source != self._node.me and self._lacks_data(source)}
+        chosen: set[NodeId] = set()
+        for others in sources:
+            able = others & usable - lacking
+            chosen |= able if len(able) >= self._needed() else others & usable - (self._done & lacking)
+        return chosen
 
     def next_due(self) -> float:
         """When `tick` is to be called again."""
@@ -136,7 +147,7 @@ class Copying:
 
     def percent(self) -> int:
         """How far it is, by the source that is least far."""
-        sources = set().union(*self._sources()) - self._done
+        sources = self._to_read(self._sources()) - self._done
         if not sources:
             return 100
         size = self._node.cluster.ring.size
@@ -150,9 +161,12 @@ class Copying:
         return [replicas - {me} for replicas in {frozenset(table.primaries(partition)) for partition in wanted}]
 
     def _is_complete(self, sources: list[frozenset[NodeId]]) -> bool:
-        quorum = self._node.coordinator.quorum
-        needed = max(quorum.n - quorum.w + 1, 1)
+        needed = self._needed()
         return all(len(others & self._whole) >= needed or others <= self._done for others in sources)
+
+    def _needed(self) -> int:
+        quorum = self._node.coordinator.quorum
+        return max(quorum.n - quorum.w + 1, 1)
 
     def _lacks_data(self, source: NodeId) -> bool:
         return self._node.topology.lacks_data(source)

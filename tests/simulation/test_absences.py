@@ -261,6 +261,22 @@ def test_what_damage_has_left_brings_nothing_back() -> None:
     assert check_replicas(scene.world) == []
 
 
+def test_what_damage_has_left_is_not_copied_by_another_node_where_others_have_all() -> None:
+    scene = Scene(nodes=5, directives={**FIVE, "write-quorum": "all", "read-quorum": "one"})
+    key, kept = scene.key_of(primary=4), scene.key_of(primary=0)
+    lost = scene.world.primaries(key.encode())[1]
+    assert scene.ask(0, f"SET {kept} kept") == [b"OK"]
+    scene.wait_for_rest()
+    lost.kill(wiped=True)
+    with_remains_of_damage(scene, 4, key)
+    lost.restart()
+    scene.run(3.0)
+    scene.wait_for_rest()
+    scene.run(90.0)
+    assert [scene.ask(index, f"GET {key}", f"GET {kept}") for index in range(5)] == [[None, b"kept"]] * 5
+    assert check_replicas(scene.world) == []
+
+
 @pytest.mark.parametrize("more", [{}, {"write-quorum": "one"}])
 def test_what_damage_has_left_is_kept_where_it_may_be_all_there_is(more: dict[str, str]) -> None:
     """All are damaged at once, or what was acknowledged need not be anywhere else."""
