@@ -45,7 +45,7 @@ class Writes:
         self._parts: dict[int, WriteBatch] = {}
         """Those of them that are a fallback's share of an earlier batch."""
         self._usual_us: dict[NodeId, float] = {}
-        """How long each node takes to acknowledge, of late."""
+        """How long each node takes to acknowledge what is not long, of late."""
 
     def __len__(self) -> int:
         """Batches that wait for acknowledgements."""
@@ -190,9 +190,10 @@ class Writes:
         for sequence in sequences:
             batch = in_flight.get(sequence)
             if batch is not None:
-                took_us = (now - batch.sent_at) * 1e6
-                usual_us = self._usual_us.get(peer, took_us)
-                self._usual_us[peer] = usual_us + (took_us - usual_us) / USUAL_ACKS
+                if batch.size <= LONG_BYTES:
+                    took_us = (now - batch.sent_at) * 1e6
+                    usual_us = self._usual_us.get(peer, took_us)
+                    self._usual_us[peer] = usual_us + (took_us - usual_us) / USUAL_ACKS
                 self.acknowledge(batch, peer)
 
     def on_newer(self, peer: NodeId, sequence: int, numbers: list[int]) -> None:

@@ -60,6 +60,17 @@ def test_nobody_else_is_asked_for_what_is_long_before_its_time_has_passed() -> N
     assert lab.happened("wait 250") == ["-> c #1 read k"]
 
 
+def test_what_is_long_does_not_make_a_slow_write_usual() -> None:
+    lab = LongLab(w="3", sloppy="no")
+    lab.happened(f"c1 set k {'x' * SIZE}")
+    lab.happened("wait 500")
+    assert lab.happened("b ack 1 ; c ack 1") == ["c1 +OK"]
+    lab.happened("c1 set k v")
+    lab.happened("wait 100")
+    assert lab.happened("b newer 2 0:50") == []
+    assert lab.coordinator.statistics.resends_total == 0
+
+
 def test_a_long_write_that_is_late_is_told_to_be_under_way() -> None:
     lab = LongLab(w="3", sloppy="no")
     told = []
