@@ -159,6 +159,8 @@ class NodeStatistics:
     internal_errors_total: int = 0
     evicted_records_total: int = 0
     output_limit_closes_total: int = 0
+    late_calls_total: int = 0
+    """What was passed on to this node and came when nobody waited for it any more."""
     acl_denied_total: int = 0
 
 

@@ -58,6 +58,7 @@ def _respkv(context: Context) -> Fields:
         "peer_queue_bytes": sum(facts.get("peer_queue_bytes", {}).values()),
         "records_refused": context.replica.records_refused_total,
         "writes_disabled": context.replica.writes_disabled,
+        "late_commands_refused": statistics.late_calls_total,
         "damages": len(facts.get("damages", ())),
     }
     told |= dict(flattened("disk", facts.get("disk", {})))

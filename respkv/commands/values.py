@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from respkv.ids import NodeId
 
 Nothing = Generator[Step, Any, None]
+PASSED_ON_TIMEOUTS = 2
+"""For so many times `request-timeout` whoever passes a command on waits for its end."""
 
 
 class PassedWrite(msgspec.Struct, array_like=True):
@@ -61,7 +63,7 @@ def put(request: Request, pairs: list[tuple[bytes, bytes]], seen: Mapping[bytes,
 
 def _pass_on(request: Request, shares: Mapping[NodeId, list[tuple[bytes, bytes | None, bytes]]]) -> Nothing:
     arguments = {node: msgspec.msgpack.encode(PassedWrite(request.quorum, share)) for node, share in shares.items()}
-    timeout_s = 2 * request.context.coordinator.request_timeout_s
+    timeout_s = PASSED_ON_TIMEOUTS * request.context.coordinator.request_timeout_s
     answers: dict[NodeId, bytes | None] = yield Ask(list(shares), "put", arguments, timeout_s, _read_ok)
     failures = [answer for answer in answers.values() if answer is None or answer.startswith(b"-")]
     refusals = [answer for answer in failures if answer is not None and not answer.startswith(b"-TIMEOUT")]

@@ -17,12 +17,13 @@ import math
 from collections import deque
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from respkv.coordinator.key_queue import KeyQueue, Ticket
-from respkv.errors import ClientError, OverloadedError, PeerProtocolError
+from respkv.errors import ClientError, OverloadedError, PeerProtocolError, QuorumTimeoutError
 from respkv.transport import border, frames
 
 if TYPE_CHECKING:
@@ -145,10 +146,12 @@ class _Gathering:
 class Operation:
     """A generator on its way."""
 
-    __slots__ = ("_gathering", "_runner", "_running", "client", "on_done", "quorum", "steps", "ticket")
+    __slots__ = ("_gathering", "_runner", "_running", "client", "on_done", "quorum", "steps", "ticket", "write_by")
 
     def __init__(self, runner: Operations, steps: Steps, *, on_done: Callable[[bytes], None], quorum: Quorums | None, client: Any) -> None:
         """`on_done` gets the reply."""
+        self.write_by = math.inf
+        """From this moment on it begins no write."""
         self._runner = runner
         self.steps = steps
         self.on_done = on_done
@@ -217,6 +220,9 @@ class Operation:
                 self.client.last = batches
 
     def _write(self, gathering: _Gathering, pairs: list[tuple[bytes, bytes]], seen: Mapping[bytes, bytes | None] | None) -> None:
+        if self._runner.coordinator.turn.now >= self.write_by:
+            gathering.failed(QuorumTimeoutError("the key's primary took too long, and wrote no more"))
+            return
         try:
             if seen:
                 pairs = self._runner.coordinator.succession.replaced(pairs, seen)
@@ -252,14 +258,18 @@ class Operation:
 class Call:
     """A call that another node makes of this one: `answer` sends the result."""
 
-    __slots__ = ("answer", "argument", "name", "source")
+    __slots__ = ("answer", "argument", "came_at", "name", "sequence", "source")
 
-    def __init__(self, source: NodeId, name: str, argument: bytes, answer: Callable[[bytes], None]) -> None:
-        """`source` is the node that calls; this node itself may."""
+    def __init__(
+        self, source: NodeId, name: str, argument: bytes, answer: Callable[[bytes], None], *, came_at: float, sequence: int = 0
+    ) -> None:
+        """`source` is the node that calls; this node itself may. By `sequence` another node knows its call."""
         self.source = source
         self.name = name
         self.argument = argument
         self.answer = answer
+        self.came_at = came_at
+        self.sequence = sequence
 
 
 class Operations:
@@ -288,14 +298,19 @@ class Operations:
         quorum: Quorums | None = None,
         exclusive: Sequence[bytes] = (),
         client: Any = None,
+        write_by: float = math.inf,
     ) -> None:
-        """Run a generator. With `exclusive` keys it waits for its turn with each of them. `client` is told what became of it, by `last`."""
+        """Run a generator. With `exclusive` keys it waits for its turn with each of them. `client` is told what became of it, by `last`.
+
+        Whoever asks for it has given it up by `write_by`, and would be surprised by what it writes then.
+        """
 
         def done(reply: bytes) -> None:
             self.running_count -= 1
             on_done(reply)
 
         operation = Operation(self, steps, on_done=done, quorum=quorum, client=client)
+        operation.write_by = write_by
         if not exclusive:
             self.running_count += 1
             operation.advance()
@@ -317,7 +332,8 @@ class Operations:
         for node in list(gathering.value):
             body = argument if isinstance(argument, bytes) else argument[node]
             if node == coordinator.me:
-                self.serve(Call(node, name, body, lambda answer, node=node: gathering.answered(node, _read(decode, answer))))  # type: ignore[misc]
+                reply = partial(self._answered_here, gathering, decode)
+                self.serve(Call(node, name, body, reply, came_at=turn.now))
                 continue
             sequence = turn.next_sequence()
             if not turn.fits(node, body):
@@ -335,7 +351,15 @@ class Operations:
         def reply(answer: bytes) -> None:
             turn.post(peer, frames.RESULT, sequence, answer if turn.fits(peer, answer) else _TOO_LONG_RESULT)
 
-        self.serve(Call(peer, name.decode("ascii", "replace"), argument, reply))
+        self.serve(Call(peer, name.decode("ascii", "replace"), argument, reply, came_at=turn.now, sequence=sequence))
+
+    def _answered_here(self, gathering: _Gathering, decode: Callable[[bytes], Any], answer: bytes) -> None:
+        gathering.answered(self.coordinator.me, _read(decode, answer))
+
+    def awaits(self, peer: NodeId, sequence: int) -> bool:
+        """Whether the answer to a call that was made of a peer would be in time now."""
+        call = self._calls.get(sequence)
+        return call is not None and call[2] == peer and self.coordinator.turn.now < call[0]
 
     def on_result(self, peer: NodeId, sequence: int, body: bytes) -> None:
         """The answer to a call. One that no node would give is none, and its link is closed."""

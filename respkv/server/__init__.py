@@ -9,6 +9,7 @@ Pure; together they are the node:
 `admission` which clients are let in, and how they leave; `policy` small decisions that settings make about clients and peers.
 `framing`   what a turn has for each peer, made into frames.
 `peers`     what arrives from other nodes, section by section; `calls` what they may ask beside reads and writes.
+`late_calls` what they have passed on and may have given up since.
 `holds`     the places in which transactions that watch the same keys wait for each other.
 `cluster`   the ring and the cluster-wide settings, and their way to the other nodes.
 `topology`  who can be reached, and the routes that follow from it; `options` what settings make of membership.

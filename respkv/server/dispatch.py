@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ import msgspec
 from respkv.commands import slowlog
 from respkv.commands.context import Client, Context, Request
 from respkv.commands.table import COMMANDS, Command, Where, find
-from respkv.commands.values import PassedWrite
+from respkv.commands.values import PASSED_ON_TIMEOUTS, PassedWrite
 from respkv.config.quorums import Quorums
 from respkv.coordinator.batches import ENDED_SHOWN_MAX, Ended
 from respkv.coordinator.coordinator import NEVER_SLOW
@@ -19,6 +20,7 @@ from respkv.coordinator.operations import INTERNAL_ERROR, Ask, Call, Steps, Writ
 from respkv.errors import ClientError, OverloadedError, PeerProtocolError
 from respkv.resp.replies import is_one_reply
 from respkv.resp.writer import OK
+from respkv.server.late_calls import LateCalls
 from respkv.transport import border
 from respkv.versions.clock import highest_credible
 from respkv.versions.records import are_well_formed, is_plain, is_well_formed
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from respkv.server.session import Session
 
 Cell = list[Any]
+AT_ONCE = frozenset(("value", "waits"))
+"""Calls that wait for nothing, not even for what came before them and needs the disk."""
 COUNT_BYTES_MAX = 22
 DISK_OVERLOADED = "too many requests wait for the disk; nothing was done"
 OVERLOADED = "too many requests wait for their quorum (coordinator-in-flight-max); nothing was done"
@@ -68,7 +72,12 @@ class Dispatcher:
         self.broken: list[Session] = []
         self.set_command = COMMANDS["SET"]
         self.get_command = COMMANDS["GET"]
-        self.calls: dict[str, Callable[[Call], None]] = {"command": self._serve_command, "put": self._serve_put}
+        self.late_calls = LateCalls(context, carry_out=self._carry_out)
+        self.calls: dict[str, Callable[[Call], None]] = {
+            "command": self._serve_command,
+            "put": self._serve_put,
+            "waits": self.late_calls.answer_waits,
+        }
         self.begin_transaction: Callable[[Any, list[list[bytes]]], Cell]
         """Runs commands for a client; the cell gets the array of their replies."""
 
@@ -126,7 +135,7 @@ class Dispatcher:
         passed = PassedOn(request.resp, request.quorum, request.args, seen)
         if request.client is not None:
             request.client.last = node
-        timeout_s = 2 * self.coordinator.request_timeout_s
+        timeout_s = PASSED_ON_TIMEOUTS * self.coordinator.request_timeout_s
         answers = yield Ask([node], "command", msgspec.msgpack.encode(passed), timeout_s, _read_reply)
         answer: bytes | None = answers[node]
         if answer is None:
@@ -145,7 +154,8 @@ class Dispatcher:
             shares.setdefault(coordinator.primary_of(key), []).append(key)
         name, resp, quorum = request.args[0], request.resp, request.quorum
         arguments = {node: msgspec.msgpack.encode(PassedOn(resp, quorum, [name, *share])) for node, share in shares.items()}
-        answers = yield Ask(list(shares), "command", arguments, 2 * coordinator.request_timeout_s, _read_count)
+        timeout_s = PASSED_ON_TIMEOUTS * coordinator.request_timeout_s
+        answers = yield Ask(list(shares), "command", arguments, timeout_s, _read_count)
         return _added_up(list(answers.values()))
 
     # --- for other nodes
@@ -167,7 +177,7 @@ class Dispatcher:
             return
         assert result is not None
         assert not isinstance(result, list)
-        self.context.operations.start(result, on_done=call.answer, quorum=passed.quorum, exclusive=keys)
+        self._start(call, result, passed.quorum, keys)
 
     def _serve_put(self, call: Call) -> None:
         """Write values for another node: this one holds copies of their keys."""
@@ -179,25 +189,32 @@ class Dispatcher:
         if not are_well_formed(found, stamp_max=stamp_max) or not all(map(is_plain, found)):
             msg = "values that are no plain records"
             raise PeerProtocolError(msg)
-        self.context.operations.start(_put(passed), on_done=call.answer, quorum=passed.quorum, exclusive=keys)
+        self._start(call, _put(passed), passed.quorum, keys)
+
+    def _start(self, call: Call, steps: Steps, quorum: Quorums | None, keys: list[bytes]) -> None:
+        """Run what a call asks for, which writes nothing once its caller has told its client that it took too long."""
+        write_by = math.inf if call.source == self.context.me else call.came_at + PASSED_ON_TIMEOUTS * self.coordinator.request_timeout_s
+        self.context.operations.start(steps, on_done=call.answer, quorum=quorum, exclusive=keys, write_by=write_by)
 
     def serve(self, call: Call) -> None:
         """Carry out a call that another node, or this one, makes of this node."""
-        handler = self.calls.get(call.name)
-        if handler is None:
+        if call.name not in self.calls:
             call.answer(b"-ERR unknown call\r\n")
-            return
-        if call.name == "value":
-            self._serve(call, handler)
-        elif self.coordinator.parking.is_full and call.name != "release":
+        elif call.name in AT_ONCE:
+            self._serve(call)
+        elif not self.late_calls.keeps(call):
+            self._carry_out(call)
+
+    def _carry_out(self, call: Call) -> None:
+        if self.coordinator.parking.is_full and call.name != "release":
             # What gives a place back is let in, or others would wait for nobody.
             call.answer(OverloadedError(DISK_OVERLOADED).reply())
         else:
-            self.coordinator.parking.behind_all(lambda: self._serve(call, handler))
+            self.coordinator.parking.behind_all(lambda: self._serve(call))
 
-    def _serve(self, call: Call, handler: Callable[[Call], None]) -> None:
+    def _serve(self, call: Call) -> None:
         try:
-            handler(call)
+            self.calls[call.name](call)
         except ClientError as error:
             call.answer(error.reply())
         except PeerProtocolError as error:

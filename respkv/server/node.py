@@ -161,8 +161,7 @@ class Node:
         self.anti_entropy = AntiEntropy(self)
         self.reaping = Reaping(self)
         self._background = (self.flush, self.rows, self.pulse, self.rebuild, self.resizing, self.downtime, self.anti_entropy, self.reaping)
-        self.calls = Calls(self)
-        self.dispatcher.calls |= self.calls.table()
+        self.dispatcher.calls |= Calls(self).table()
         self.peers = Peers(
             turn=turn,
             clock=self.clock,
@@ -172,6 +171,7 @@ class Node:
             replica=self.replica,
             handoff=self.handoff,
             cluster=self.cluster,
+            late_calls=self.dispatcher.late_calls,
         )
         self._freeze_number = 0
         self._log_bytes_since_freeze = 0

@@ -1,6 +1,6 @@
 """What arrives from other nodes: each frame's header is checked, then every section goes to its machine. Pure.
 
-Rule 1: every frame's clock is absorbed, and every frame is a sign of life.
+Rule 1: every frame's clock is absorbed, and every frame is a sign of life. After a silence it may be an old one.
 Rule 2: a request of a node that knows another ring is refused before it does anything; whoever is behind fetches the ring.
 """
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from respkv.coordinator.recent_writes import NOT_AT_ALL
 from respkv.coordinator.replica import Replica, decode_keys
 from respkv.errors import PeerProtocolError
+from respkv.membership.detector import NEVER
 from respkv.transport import border, frames
 from respkv.versions.clock import highest_credible
 
@@ -22,10 +23,13 @@ if TYPE_CHECKING:
     from respkv.membership.gossip import Membership
     from respkv.repair.handoff import Handoff
     from respkv.server.cluster import ClusterState
+    from respkv.server.late_calls import LateCalls
     from respkv.transport.turn import Turn
     from respkv.versions.clock import HybridClock
 
 _decode_numbers = border.reader(list[int])
+OLD_S = 1.0
+"""What comes after a silence of this length may be so old that nobody waits for it any more."""
 _NEEDS_EPOCH = frozenset((frames.WRITE, frames.STAND_IN, frames.READ, frames.READ_STAND_IN))
 
 
@@ -33,11 +37,13 @@ class Peers:
     """Takes the frames of all peers."""
 
     __slots__ = (
+        "_came_at",
         "_clock",
         "_cluster",
         "_coordinator",
         "_handlers",
         "_handoff",
+        "_late_calls",
         "_membership",
         "_operations",
         "_replica",
@@ -56,6 +62,7 @@ class Peers:
         replica: Replica,
         handoff: Handoff,
         cluster: ClusterState,
+        late_calls: LateCalls,
     ) -> None:
         """The machines that sections go to."""
         self._turn = turn
@@ -66,6 +73,9 @@ class Peers:
         self._replica = replica
         self._handoff = handoff
         self._cluster = cluster
+        self._late_calls = late_calls
+        self._came_at: dict[NodeId, float] = {}
+        """When the last frame of each peer came. Membership forgives silences, for which this node itself is to blame; this does not."""
         self.frames_total = 0
         self._handlers: dict[int, Callable[[NodeId, int, bytes], None]] = {
             frames.WRITE: replica.write,
@@ -95,7 +105,11 @@ class Peers:
                 msg = f"its clock is {(stamp >> 16) - turn.wall_ms} ms ahead"
                 raise PeerProtocolError(msg)
             self._clock.last = stamp
-        self._membership.heard(peer, turn.now)
+        now = turn.now
+        if now - self._came_at.get(peer, NEVER) >= OLD_S:
+            self._late_calls.doubt(peer)
+        self._came_at[peer] = now
+        self._membership.heard(peer, now)
         cluster = self._cluster
         if value_mark != cluster.value_mark:
             cluster.on_other_value(peer, value_mark)

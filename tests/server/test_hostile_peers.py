@@ -239,6 +239,7 @@ def test_a_value_of_the_far_future_is_not_adopted() -> None:
 
 
 ASKED = 99
+KEYS = [b"k%d" % number for number in range(100)]
 CALLS = {
     "a hash below nothing": ("scan", [[[0, -1]], 10, None, -1]),
     "partitions that are none": ("count", [-1, 5000]),
@@ -257,6 +258,7 @@ CALLS = {
     "remains of several lengths": ("reap-look", [1, 3, [b"k"], [], [1]]),
     "remains of the far future": ("reap", [1, 3, b"\xff" * 8, [b"k"], [1], [1]]),
     "a repair of nothing": ("repair", ["all"]),
+    "what is no call, to be waited for": ("waits", [1]),
 }
 
 
@@ -264,6 +266,8 @@ CALLS = {
 def test_a_malformed_call_is_answered_with_an_error(name: str, argument: object) -> None:
     world = ListeningWorld(3)
     process = world.processes[0]
+    # A command that comes after a silence makes this node ask whether anybody still waits for it. Now there was one.
+    world.client(1)("INCR", next(key for key in KEYS if world.processes[1].node.coordinator.primary_of(key) == process.address.node))
     assert not feed(world, frames.REQUEST, msgspec.msgpack.encode([name.encode(), msgspec.msgpack.encode(argument)]), sequence=ASKED)
     world.settle()
     assert [answer[:4] for answer in world.results] == [b"-ERR"]
