@@ -52,6 +52,11 @@ def unacknowledged_bytes(connection: socket.socket) -> int:
     return int(size)
 
 
+def forget_unsent(connection: socket.socket) -> None:
+    """What the other side has not taken when the socket is closed is dropped, instead of being sent whenever it can be."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
 class WakeChannel:
     """The event descriptor by which other tasks end the reactor's wait."""
 

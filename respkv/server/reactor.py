@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Protocol
 import trio
 
 from respkv.server import turns
-from respkv.server.channels import ClientChannel, ListenerChannel, OutgoingLink, PeerChannel, WakeChannel
+from respkv.server.channels import ClientChannel, ListenerChannel, OutgoingLink, PeerChannel, WakeChannel, forget_unsent
 from respkv.transport import bounds
 
 if TYPE_CHECKING:
@@ -166,6 +166,8 @@ class Reactor:
         """This node's link to a peer broke."""
         if self.links.get(link.peer) is link:
             del self.links[link.peer]
+            # The node counts it as lost, and has hints for what must not be. A shutdown is another matter: see `close`.
+            forget_unsent(link.socket)
             self.remove(link)
             self.post((turns.PEER_CLOSED, link.peer, reason))
             link.closed.set()
@@ -291,7 +293,7 @@ class Reactor:
                 client.unpause()
 
     def close(self) -> None:
-        """Close every socket."""
+        """Close every socket. What was sent to peers is still to arrive."""
         for channel in list(self.channels.values()):
             if not isinstance(channel, WakeChannel):
                 self.remove(channel)

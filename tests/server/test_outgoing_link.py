@@ -1,16 +1,24 @@
-"""What leaves for a peer: gossip passes data, and nothing passes what went before it on its own channel."""
+"""What leaves for a peer: gossip passes data, and nothing passes what went before it on its own channel.
+
+And what does not leave any more, when a link is given up.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import socket
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import trio
 
-from respkv.server.channels import OutgoingLink
-from respkv.transport.packets import PACKET_BYTES_MAX, PacketReader
+from respkv.config.settings import Settings
+from respkv.server import turns
+from respkv.server.channels import OutgoingLink, unacknowledged_bytes
+from respkv.server.reactor import Reactor
+from respkv.transport.packets import PACKET_BYTES_MAX, PacketReader, cut
 
 DATA = b"d" * (3 << 20)
 GOSSIP = [b"first", b"g" * (2 * PACKET_BYTES_MAX + 1), b"second", b"h" * (PACKET_BYTES_MAX + 1), b"third"]
@@ -85,5 +93,61 @@ def test_a_link_takes_as_much_as_the_settings_are_changed_to() -> None:
             assert shell.reasons == []
             link.send(DATA)
             assert shell.reasons == ["its queue is full (peer-queue-limit)"]
+
+    trio.run(play)
+
+
+SMALL_BUFFER_BYTES = 64 << 10
+
+
+@contextlib.contextmanager
+def linked() -> Iterator[tuple[Reactor, OutgoingLink, socket.socket]]:
+    """A reactor, its link to a peer, and the peer's end of it, which reads nothing for now."""
+    node: Any = SimpleNamespace(statistics=SimpleNamespace(peer_output_bytes=0))
+    disk: Any = None
+    reactor = Reactor(node=node, disk=disk, settings=Settings(), secret=b"", on_event=lambda _level, _text: None)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_BUFFER_BYTES)
+        ours = socket.create_connection(listener.getsockname())
+        ours.setblocking(False)
+        theirs, _ = listener.accept()
+    with theirs:
+        theirs.settimeout(10)
+        link = OutgoingLink(reactor, ours, peer="ab" * 20)
+        reactor.adopt_link(link)
+        yield reactor, link, theirs
+
+
+def bytes_until_end(theirs: socket.socket) -> int:
+    """How much a peer finds when it reads at last. Raises ConnectionResetError if that is not all."""
+    count = 0
+    while data := theirs.recv(1 << 20):
+        count += len(data)
+    return count
+
+
+def test_what_the_kernel_still_holds_when_a_link_is_given_up_never_arrives() -> None:
+    """The peer would take it for news, however late it comes."""
+
+    async def play() -> None:
+        with linked() as (reactor, link, theirs):
+            link.send(DATA)
+            assert unacknowledged_bytes(link.socket)
+            reactor.close_link(link, "mute")
+            with pytest.raises(ConnectionResetError):
+                bytes_until_end(theirs)
+            assert reactor.arrivals[-1] == (turns.PEER_CLOSED, link.peer, "mute")
+            reactor.close()
+
+    trio.run(play)
+
+
+def test_what_was_sent_before_a_shutdown_arrives() -> None:
+    async def play() -> None:
+        with linked() as (reactor, link, theirs):
+            link.send(DATA)
+            sent = sum(map(len, cut(DATA))) - link.queued_bytes
+            reactor.close()
+            assert bytes_until_end(theirs) == sent
 
     trio.run(play)
