@@ -147,6 +147,8 @@ class World:
                     return f"n{process.index} holds n{other.index} for {node.membership.state_of(other.me).value}"
             if node.rebuild.lacks_data:
                 return f"n{process.index} rebuilds"
+            if node.topology.wall.doubted_step_ms is not None:
+                return f"n{process.index} does not believe its wall clock yet"
             if node.cluster.value.resize is not None:
                 return f"n{process.index} has not ended a change of replication-factor"
         for process, node in self.nodes():
