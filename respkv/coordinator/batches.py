@@ -221,7 +221,7 @@ class ReadBatch:
         self.answers: list[tuple[NodeId, list[bytes]]] = []
         self.differs = False
         self.crowded = False
-        """Whether a node had no room for its answer."""
+        """Whether a node had no room for its answer, or there was none for what it would have been asked."""
         self.open = True
         self.repair: Repair | None = None
         """Those of its keys that wait until enough replicas have what was found."""

@@ -268,9 +268,6 @@ class Coordinator:
             batch.best.append(record)
             batch.cells.append(index)
             batch.conns.append(operation)
-            if len(key) > LONG_BYTES:
-                # Few such keys make a long request, and nothing is known yet of the answer.
-                self.reads.close(batch)
         return list(batches.values())
 
     def write(self, operation: Gatherer, pairs: list[tuple[bytes, bytes]], quorum: Quorums | None) -> list[WriteBatch]:

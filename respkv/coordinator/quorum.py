@@ -23,7 +23,7 @@ def read_timeout(*, needed: int, answered: int) -> QuorumTimeoutError:
 
 
 def crowding() -> OverloadedError:
-    """The error for a read whose answers nobody had room to send."""
+    """The error for a read for which, or for whose answers, there was no room on the way to enough nodes."""
     return OverloadedError("what was asked for is more than may wait for one node (peer-queue-limit): ask for less at a time")
 
 

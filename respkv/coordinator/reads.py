@@ -17,6 +17,7 @@ from respkv.errors import ClientError, PeerProtocolError
 from respkv.placement.slots import key_slot
 from respkv.resp.writer import bulk
 from respkv.transport import frames
+from respkv.transport.bounds import LONG_BYTES, SECTION_BYTES_MAX
 from respkv.versions.records import ABSENT, HEADER_BYTES, VALUE, value_of
 
 if TYPE_CHECKING:
@@ -77,14 +78,6 @@ class Reads:
             return route.reading or self.open(route, None)
         return route.read_batches.get(quorum) or self.open(route, quorum)
 
-    def close(self, batch: ReadBatch) -> None:
-        """Let a batch of this turn take in nothing more."""
-        route = batch.route
-        if route.reading is batch:
-            route.reading = None
-        else:
-            route.read_batches.pop(batch.quorum, None)
-
     def take(self) -> list[ReadBatch]:
         """This turn's batches, closed for further keys."""
         opened, self._opened = self._opened, []
@@ -109,21 +102,32 @@ class Reads:
         self._in_flight[batch.sequence] = batch
         self._coordinator.waiting_count += len(batch.keys)
         self._coordinator.watch(batch)
-        spread = route.spread_count
+        spread, body = route.spread_count, _encode(batch.keys)
+        if len(body) > SECTION_BYTES_MAX and len(starts := frames.cuts(batch.keys)) > 1:
+            self._divide(batch, _parts(starts, len(batch.keys)))
+            return
         if 0 < batch.need < spread and not batch.quorum.pr:
-            body, peers = _encode(batch.keys), route.read_peers
+            peers = route.read_peers
             first = route.turn_peer
             route.turn_peer = (first + 1) % spread
             for step in range(batch.need):
                 self._ask(batch, peers[(first + step) % spread], body)
+            if batch.crowded:
+                self._ask_missing(batch, body)
         else:
-            self._ask_missing(batch)
-            if not batch.waiting:
+            self._ask_missing(batch, body)
+        if not batch.waiting:
+            if batch.crowded:
+                self._nobody_is_left(batch)
+            else:
                 self._finish(batch)
 
     def _ask(self, batch: ReadBatch, peer: NodeId, body: bytes) -> None:
-        batch.waiting.add(peer)
         batch.asked.add(peer)
+        if len(body) > LONG_BYTES and not self._coordinator.turn.fits(peer, body):
+            batch.crowded = True
+            return
+        batch.waiting.add(peer)
         kind = frames.READ if peer in batch.route.primary_set else frames.READ_STAND_IN
         self._coordinator.turn.sections[peer].append(frames.pack_section(kind, batch.sequence, body))
 
@@ -157,7 +161,7 @@ class Reads:
             elif not batch.waiting:
                 self._ask_missing(batch)
                 if not batch.waiting:
-                    self._conclude(batch)
+                    self._nobody_is_left(batch)
         elif differs or batch.repair is not None:
             self._coordinator.repairs.late(batch, peer, records)
         if not batch.waiting and not batch.open:
@@ -279,25 +283,29 @@ class Reads:
             return
         self._ask_missing(batch)
         if not batch.waiting:
-            self._conclude(batch)
+            self._nobody_is_left(batch)
 
     def _unasked(self, batch: ReadBatch) -> list[NodeId]:
         """Who could be asked beside those who were, as the routes are now, best first."""
         route = self._coordinator.routes[key_slot(batch.keys[0]) >> self._coordinator.shift]
         return [peer for peer in route.read_peers if peer not in batch.asked]
 
-    def _ask_missing(self, batch: ReadBatch) -> None:
+    def _ask_missing(self, batch: ReadBatch, body: bytes = b"") -> None:
         """Ask as many further nodes as the quorum lacks beside those whose answers are on their way."""
+        while chosen := self._lacking(batch):
+            body = body or _encode(batch.keys)
+            for peer in chosen:
+                self._ask(batch, peer, body)
+            if not batch.crowded:
+                return
+
+    def _lacking(self, batch: ReadBatch) -> list[NodeId]:
         unasked, primary_set = self._unasked(batch), batch.route.primary_set
         # With enough answers and none of a primary, one is asked to prove what was not found.
         primaries_lacking = (batch.quorum.pr or int(batch.need <= 0)) - batch.primary_answers - len(batch.waiting & primary_set)
         chosen = [peer for peer in unasked if peer in primary_set][: max(primaries_lacking, 0)]
         lacking = batch.need - len(batch.waiting) - len(chosen)
-        chosen += [peer for peer in unasked if peer not in chosen][: max(lacking, 0)]
-        if chosen:
-            body = _encode(batch.keys)
-            for peer in chosen:
-                self._ask(batch, peer, body)
+        return chosen + [peer for peer in unasked if peer not in chosen][: max(lacking, 0)]
 
     def on_refused(self, peer: NodeId, sequence: int) -> None:
         """A node did not carry out a read."""
@@ -311,10 +319,7 @@ class Reads:
             self._lost(batch, peer)
 
     def on_too_long(self, peer: NodeId, sequence: int, cuts: list[int]) -> None:
-        """The answer would have been too long: ask for the keys in parts, which begin at these; none: there is no room for it at all.
-
-        Then it may be one reader who asks for so much: the others must not suffer from it, so each is asked for by itself.
-        """
+        """The answer would have been too long: ask for the keys in parts, which begin at these; none: there is no room for it at all."""
         batch = self._in_flight.get(sequence)
         if batch is None or peer not in batch.waiting:
             return
@@ -322,17 +327,28 @@ class Reads:
         if cuts and (cuts[0] or sorted(set(cuts)) != cuts or cuts[-1] >= count):
             msg = "cuts what was asked where nothing is"
             raise PeerProtocolError(msg)
-        parts = [list(range(start, end)) for start, end in zip(cuts, [*cuts, count][1:], strict=True)]
-        if batch.open and not cuts:
-            readers: dict[tuple[int, int], list[int]] = {}
-            for index, (cell, conn) in enumerate(zip(batch.cells, batch.conns, strict=True)):
-                readers.setdefault((id(conn), -1 if cell.__class__ is int else index), []).append(index)
-            parts = list(readers.values())
-        if batch.open and len(parts) > 1:
+        parts = [] if not batch.open else _parts(cuts, count) if cuts else self._readers(batch)
+        if len(parts) > 1:
             self._divide(batch, parts)
         else:
             batch.crowded = True
             self._lost(batch, peer)
+
+    def _nobody_is_left(self, batch: ReadBatch) -> None:
+        """Nobody is left to ask. Where that is for lack of room, each reader is given another chance."""
+        parts = self._readers(batch) if batch.crowded else []
+        if len(parts) > 1:
+            self._divide(batch, parts)
+        else:
+            self._conclude(batch)
+
+    @staticmethod
+    def _readers(batch: ReadBatch) -> list[list[int]]:
+        """What of a batch each reader asks for: it may be one who asks for too much, and the others must not suffer from it."""
+        readers: dict[tuple[int, int], list[int]] = {}
+        for index, (cell, conn) in enumerate(zip(batch.cells, batch.conns, strict=True)):
+            readers.setdefault((id(conn), -1 if cell.__class__ is int else index), []).append(index)
+        return list(readers.values())
 
     def _divide(self, batch: ReadBatch, parts: list[list[int]]) -> None:
         """Ask once more, for some of the keys at a time. What was answered already is asked again with them."""
@@ -363,3 +379,8 @@ class Reads:
         if batch.open:
             self._conclude(batch)
         self._in_flight.pop(batch.sequence, None)
+
+
+def _parts(starts: list[int], count: int) -> list[list[int]]:
+    """The numbers below a count, in parts that begin at these."""
+    return [list(range(start, end)) for start, end in zip(starts, [*starts, count][1:], strict=True)]

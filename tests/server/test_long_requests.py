@@ -47,6 +47,28 @@ def test_an_mget_of_more_than_a_frame_is_answered_in_parts() -> None:
     assert world.longest <= SECTION_BYTES_MAX + 2 * MB
 
 
+@pytest.mark.parametrize("nodes", [3, 5])
+def test_an_mget_whose_keys_are_more_than_a_frame_is_asked_for_in_parts(nodes: int) -> None:
+    world = Links(nodes, proto_max_bulk_len="1mb", read_quorum="all" if nodes == 5 else "quorum")
+    keys = [b"{t}%d" % number + b"k" * 60_000 for number in range(1200)]
+    for index in range(nodes):
+        assert world.connect(index).ask([b"MGET", *keys]) == b"*1200\r\n" + b"$-1\r\n" * 1200
+    assert 20 * MB < world.longest <= SECTION_BYTES_MAX + MB
+
+
+def test_an_mget_whose_keys_are_more_than_may_wait_is_refused_and_others_of_its_turn_are_answered() -> None:
+    world = Links(3, proto_max_bulk_len="1mb", peer_queue_limit="48mb", request_timeout="300")
+    greedy, modest = world.connect(0), world.connect(0)
+    modest.ask("SET {t}small v")
+    for target in (1, 2):
+        world.arrive(0, (turns.PEER_BACKLOG, world.nodes[target].me, 30 << 20))
+    keys = [b"{t}%d" % number + b"k" * 60_000 for number in range(600)]
+    commands = ((greedy, packed([b"MGET", *keys])), (modest, packed("GET {t}small")))
+    world.arrive(0, *((turns.CLIENT_DATA, client.client_id, command) for client, command in commands))
+    assert greedy.replies(1).startswith(b"-BUSY what was asked for is more than may wait for one node (peer-queue-limit)")
+    assert modest.replies(1) == b"$1\r\nv\r\n"
+
+
 def test_who_asks_for_more_than_may_wait_for_a_node_hears_so_and_others_of_its_turn_are_answered() -> None:
     world = Links(3, proto_max_bulk_len="1mb", peer_queue_limit="48mb", request_timeout="300")
     hold(world, 80)
