@@ -94,6 +94,7 @@ class Topology:
         was_open = peer in self.links
         self.links.discard(peer)
         self._turn.sections.pop(peer, None)
+        self._turn.queued.pop(peer, None)
         self._membership.link_closed(peer, self._turn.now, refused=refused)
         if was_open:
             self.redraw()

@@ -162,3 +162,16 @@ def test_a_node_that_lost_everything_gets_back_a_partition_of_more_than_a_frame(
     assert not node.rebuild.needed
     assert node.store.shards == held
     assert world.longest < 2 * MB
+
+
+def test_what_waited_for_a_link_that_broke_takes_no_room_on_the_next_one() -> None:
+    world = World(3)
+    node, peer, other = world.nodes[0], world.nodes[1].me, world.nodes[2].me
+    turn = node.context.turn
+    for each in (peer, other):
+        node.framing.unanswered[each] = world.now
+        turn.sections[each].append(frames.pack_section(frames.WRITE_ACK, 0, msgspec.msgpack.encode([])))
+    assert turn.make_room(peer, turn.long_bytes_max)
+    world.arrive(0, (turns.PEER_CLOSED, peer, "reset"), (turns.PEER_OPENED, peer))
+    assert other in turn.sections
+    assert turn.make_room(peer, turn.long_bytes_max)
