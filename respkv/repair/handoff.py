@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from respkv.transport import frames
+from respkv.versions.records import identity
 
 if TYPE_CHECKING:
     from respkv.ids import NodeId
@@ -66,7 +67,7 @@ class _Flow:
         self.keys_max = BATCH_KEYS_FIRST
         self.sequence = 0
         self.sent: dict[int, dict[bytes, bytes]] = {}
-        """The records that went out under a sequence number and are not answered yet; those that are late as well."""
+        """What went out under a sequence number and is not answered yet, late or not: keys, and the identity of each record."""
         self.due = 0.0
         """When the answer to the last of them is late."""
         self.patience = 1
@@ -183,7 +184,7 @@ class Handoff:
                 unsendable.append(key)
             else:
                 pairs += (key, record)
-                sent[key] = record
+                sent[key] = identity(record)
         flow.keys_max = max(min(2 * (len(gone) + len(moved) + len(sent)), BATCH_KEYS_MAX), 1)
         if gone:
             self._drop(owner, gone, reason="forgotten")
@@ -224,7 +225,7 @@ class Handoff:
         """
         rows = self._hints.rows.get(owner, {})
         items = iter(pairs)
-        sent = {key: record for key, record in zip(items, items, strict=True) if key in rows}
+        sent = {key: identity(record) for key, record in zip(items, items, strict=True) if key in rows}
         if not sent:
             return
         flow = self._flows.get(owner)
@@ -263,7 +264,7 @@ class Handoff:
     def _delivered(self, owner: NodeId, sent: dict[bytes, bytes]) -> None:
         # A key that was written again meanwhile keeps its row: the owner may lack that later record.
         store = self._store
-        self._drop(owner, [key for key, record in sent.items() if store.get(key) == record], reason=None)
+        self._drop(owner, [key for key, which in sent.items() if identity(store.get(key)) == which], reason=None)
 
     def _pass_on(self, owner: NodeId, keys: list[bytes]) -> bool:
         """An owner is no replica of these keys any more: those who are may lack them instead. Returns whether there was one for each.

@@ -175,3 +175,15 @@ def test_what_waited_for_a_link_that_broke_takes_no_room_on_the_next_one() -> No
     world.arrive(0, (turns.PEER_CLOSED, peer, "reset"), (turns.PEER_OPENED, peer))
     assert other in turn.sections
     assert turn.make_room(peer, turn.long_bytes_max)
+
+
+def test_a_long_value_that_expires_on_its_way_is_delivered() -> None:
+    world = World(3)
+    node, owner = world.nodes[0], world.nodes[1].me
+    pairs = [b"k", string(VALUE, stamp=1, actor=b"a" * 8, expire_at_ms=1000)]
+    node.store.merge_pairs(pairs)
+    node.hints.add(owner, pairs, world.now)
+    node.handoff.expect(owner, 77, pairs)
+    node.store.expire_keys([b"k"], 1000)
+    node.handoff.on_ack(owner, [77])
+    assert not node.hints.rows
