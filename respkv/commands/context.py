@@ -227,7 +227,7 @@ class Context:
 class Request:
     """One command on its way."""
 
-    __slots__ = ("args", "client", "context", "held", "quorum", "resp", "seen")
+    __slots__ = ("args", "client", "context", "has_written", "held", "quorum", "resp", "seen")
 
     def __init__(self, context: Context, args: list[bytes], *, client: Client | None, resp: int, quorum: Quorums | None) -> None:
         """`client` is None where another node passed the command on."""
@@ -240,6 +240,8 @@ class Request:
         """What the client has read of the key, where another node passed the command on."""
         self.held: frozenset[bytes] = frozenset()
         """The keys on which this command runs alone, because this node is their primary."""
+        self.has_written = False
+        """Whether it has replaced what a key held that keeps siblings."""
 
     def holds(self, key: bytes) -> bool:
         """Whether the command may write a key that keeps siblings itself, and need not ask its primary to."""

@@ -34,7 +34,10 @@ def respkv_resolve(request: Request) -> Steps:
 
 def _resolve(request: Request, seen: bytes) -> Steps:
     key = request.args[2]
+    read = request.seen_of(key)
     yield Write([(key, request.string(request.args[4]))], seen={key: seen})
+    request.has_written = True
+    request.use_up(key, read)
     return OK
 
 

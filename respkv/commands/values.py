@@ -43,7 +43,8 @@ def put(request: Request, pairs: list[tuple[bytes, bytes]], seen: Mapping[bytes,
         yield Write(pairs)
         return
     dotted = {key for key, _ in pairs if policy.keeps_siblings(key)}
-    contexts = {key: seen[key] if seen is not None else request.seen_of(key) for key in dotted}
+    read = {key: request.seen_of(key) for key in dotted}
+    contexts: Mapping[bytes, bytes | None] = read if seen is None else seen
     coordinator.check_write([key for key, _ in pairs], request.quorum)
     here: list[tuple[bytes, bytes]] = []
     elsewhere: dict[NodeId, list[tuple[bytes, bytes | None, bytes]]] = {}
@@ -56,9 +57,9 @@ def put(request: Request, pairs: list[tuple[bytes, bytes]], seen: Mapping[bytes,
         yield from _pass_on(request, elsewhere)
     if here:
         yield Write(here, seen={key: contexts[key] for key, _ in here if key in dotted})
-    if seen is None:
-        for key in dotted:
-            request.use_up(key, contexts[key])
+    request.has_written = bool(dotted)
+    for key in dotted:
+        request.use_up(key, read[key])
 
 
 def _pass_on(request: Request, shares: Mapping[NodeId, list[tuple[bytes, bytes | None, bytes]]]) -> Nothing:

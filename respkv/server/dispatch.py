@@ -16,7 +16,7 @@ from respkv.commands.values import PASSED_ON_TIMEOUTS, PassedWrite
 from respkv.config.quorums import Quorums
 from respkv.coordinator.batches import ENDED_SHOWN_MAX, Ended
 from respkv.coordinator.coordinator import NEVER_SLOW
-from respkv.coordinator.operations import INTERNAL_ERROR, Ask, Call, Steps, Write
+from respkv.coordinator.operations import INTERNAL_ERROR, Ask, Call, Steps, Write, is_error
 from respkv.errors import ClientError, OverloadedError, PeerProtocolError
 from respkv.resp.replies import is_one_reply
 from respkv.resp.writer import OK
@@ -35,6 +35,8 @@ Cell = list[Any]
 AT_ONCE = frozenset(("value", "waits"))
 """Calls that wait for nothing, not even for what came before them and needs the disk."""
 COUNT_BYTES_MAX = 22
+HAS_WRITTEN = b"\x01"
+"""Before the reply of a command that was passed on and has replaced what a key held that keeps siblings. No reply begins so."""
 DISK_OVERLOADED = "too many requests wait for the disk; nothing was done"
 OVERLOADED = "too many requests wait for their quorum (coordinator-in-flight-max); nothing was done"
 
@@ -131,8 +133,9 @@ class Dispatcher:
 
     def _pass_on(self, command: Command, request: Request, node: NodeId, key: bytes) -> Steps:
         # Only a blind write is made of what was seen before: whoever looks first replaces what it finds.
-        seen = request.seen_of(key) if command.where_of(request.args) is Where.HERE else None
-        passed = PassedOn(request.resp, request.quorum, request.args, seen)
+        seen = request.seen_of(key)
+        is_blind = command.where_of(request.args) is Where.HERE
+        passed = PassedOn(request.resp, request.quorum, request.args, seen if is_blind else None)
         if request.client is not None:
             request.client.last = node
         timeout_s = PASSED_ON_TIMEOUTS * self.coordinator.request_timeout_s
@@ -140,8 +143,9 @@ class Dispatcher:
         answer: bytes | None = answers[node]
         if answer is None:
             return b"-TIMEOUT the key's primary did not answer in time; the command may still take effect\r\n"
-        if answer == OK:
+        if answer.startswith(HAS_WRITTEN):
             request.use_up(key, seen)
+            return answer[len(HAS_WRITTEN) :]
         return answer
 
     def _on_each_primary(self, request: Request, keys: list[bytes]) -> Steps:
@@ -177,7 +181,7 @@ class Dispatcher:
             return
         assert result is not None
         assert not isinstance(result, list)
-        self._start(call, result, passed.quorum, keys)
+        self._start(call, _marked(request, result), passed.quorum, keys)
 
     def _serve_put(self, call: Call) -> None:
         """Write values for another node: this one holds copies of their keys."""
@@ -344,9 +348,15 @@ def _put(passed: PassedWrite) -> Steps:
     return OK
 
 
+def _marked(request: Request, steps: Steps) -> Steps:
+    """The steps of a command that was passed on; the node that its client asked is told whether it has written."""
+    reply = yield from steps
+    return HAS_WRITTEN + reply if request.has_written and not is_error(reply) else reply
+
+
 def _read_reply(answer: bytes) -> bytes:
-    """A reply that another node made: it goes to the client as it is."""
-    if not is_one_reply(answer):
+    """A reply that another node made: it goes to the client as it is, but for the mark before it."""
+    if not is_one_reply(answer.removeprefix(HAS_WRITTEN)):
         msg = "answers a command with what is no reply"
         raise PeerProtocolError(msg)
     return answer
@@ -354,6 +364,7 @@ def _read_reply(answer: bytes) -> bytes:
 
 def _read_count(answer: bytes) -> bytes:
     """A reply that is the number of some keys."""
+    answer = answer.removeprefix(HAS_WRITTEN)
     if not (answer.startswith(b":") and answer[1:-2].isdigit() and answer.endswith(b"\r\n") and len(answer) <= COUNT_BYTES_MAX):
         msg = "answers with what is no count"
         raise PeerProtocolError(msg)

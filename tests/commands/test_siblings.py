@@ -126,7 +126,7 @@ def test_a_set_whose_link_broke_can_be_repeated_and_replaces_no_more_than_was_re
 
 @pytest.mark.parametrize("hops", [0, 1])
 @pytest.mark.parametrize("line", ["EXPIRE k 1000", "PERSIST k", "GETEX k EX 1000", "SET k mine NX", "SETNX k mine"])
-def test_what_is_no_plain_set_does_not_use_up_what_was_read(line: str, hops: int) -> None:
+def test_what_replaces_no_value_does_not_use_up_what_was_read(line: str, hops: int) -> None:
     world = World(3, conflict_resolution="siblings")
     primary = primary_index(world, b"k")
     client, other = world.connect((primary + hops) % 3), world.connect((primary + 2) % 3)
@@ -135,6 +135,31 @@ def test_what_is_no_plain_set_does_not_use_up_what_was_read(line: str, hops: int
     client.ask(line)
     assert client.ask("SET k mine") == b"+OK\r\n"
     assert values(other, "k") == {b"unseen", b"mine"}
+
+
+@pytest.mark.parametrize("hops", [0, 1])
+@pytest.mark.parametrize(
+    "line", ["INCR k", "APPEND k 5", "GETSET k 7", "SETRANGE k 0 9", "SET k 7 XX", "SET k 7 GET", "DEL k", "MSETNX {k}2 1 {k}3 1"]
+)
+def test_one_writer_makes_no_siblings_whatever_it_writes_with(line: str, hops: int) -> None:
+    world = World(3, conflict_resolution="siblings")
+    primary = primary_index(world, b"k")
+    client = world.connect((primary + hops) % 3)
+    client.ask("SET k 1", "GET k", line)
+    assert client.ask("SET k mine") == b"+OK\r\n"
+    assert values(client, "k") == {b"mine"}
+
+
+@pytest.mark.parametrize("hops", [0, 1])
+def test_a_set_behind_resolve_replaces_what_was_resolved(hops: int) -> None:
+    world = World(3, conflict_resolution="siblings")
+    primary = primary_index(world, b"k")
+    client = world.connect((primary + hops) % 3)
+    client.ask("SET k 1")
+    context = client.ask("RESPKV SIBLINGS k").split(b"\r\n")[2]
+    assert client.ask([b"RESPKV", b"RESOLVE", b"k", context, b"resolved"]) == b"+OK\r\n"
+    assert client.ask("SET k mine") == b"+OK\r\n"
+    assert values(client, "k") == {b"mine"}
 
 
 def test_what_was_read_ages_out_and_is_bounded() -> None:
