@@ -67,7 +67,7 @@ class Membership:
         self._wall_offset_ms = generation - now * 1000.0
         self._gossip_due = now
         self._rotation: list[Peer] = []
-        self._greetings: set[NodeId] = set()
+        self._greetings: dict[NodeId, None] = {}
         self._greeted_at = now
         self._is_waking = False
         self._gossip = Traffic()
@@ -115,7 +115,7 @@ class Membership:
     def link_opened(self, node: NodeId, now: float) -> None:
         """Our link to this node takes frames."""
         if self._liveness.get(node) is not None:
-            self._greetings.add(node)
+            self._greetings[node] = None
             self._greeted_at = now
             self._liveness.link_opened(node, now)
 
@@ -125,7 +125,7 @@ class Membership:
         `refused` says that its port refuses connections (ECONNREFUSED) and nothing else: a time-out is silence.
         """
         if self._liveness.get(node) is not None:
-            self._greetings.discard(node)
+            self._greetings.pop(node, None)
             self._liveness.link_closed(node, now, refused=refused)
 
     def late_answer(self, node: NodeId, now: float) -> None:
