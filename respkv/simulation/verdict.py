@@ -101,6 +101,9 @@ def _play(world: World) -> list[str]:
     if scenario.may_differ:
         world.problems += _read_everything(world)
     schedule.run_until(schedule.now + last_expiry_s(world))
+    # A deletion that is let go of at this moment is on some replicas only.
+    if not _wait(world, REST_S):
+        return [f"not at rest {REST_S} s after the last value expired: {world.unrest()}", *world.problems]
     return check_all(world) + check_surveys(world)
 
 
