@@ -1,7 +1,8 @@
 """What a turn has for each peer, made into frames. Pure.
 
-While a peer has not answered the last frame, requests wait for its answer, a moment at most, and travel together: under load the
-frames grow and the turns of all nodes become fewer, without load nothing waits.
+While a peer has not answered the last reads and writes, the next ones wait for its answer, a moment at most, and travel together: under
+load the frames grow and the turns of all nodes become fewer, without load nothing waits. For no other answer is waited: to gossip there
+is none, and work behind the scenes takes its time over each.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class Framing:
         """Nobody was sent anything."""
         self._turn = turn
         self.unanswered: dict[NodeId, float] = {}
-        """Peers of whom nothing was heard since the last frame to them, and when that left."""
+        """Peers of whom nothing was heard since they were sent nothing but reads and writes, and when that was."""
 
     def frame(self, out: turns.Departures, header: bytes, links: set[NodeId]) -> None:
         """One frame to each peer to whom there is a link; more, where it would be very long."""
@@ -43,7 +44,8 @@ class Framing:
             if sent_at is not None and peer not in turn.urgent and turn.now < sent_at + FRAME_HELD_S:
                 held.append(peer)
                 continue
-            unanswered[peer] = turn.now
+            if peer not in turn.urgent:
+                unanswered[peer] = turn.now
             if sum(map(len, sections)) <= SECTION_BYTES_MAX:
                 out.frames.append((peer, header + b"".join(sections)))
             else:
