@@ -246,11 +246,12 @@ class Disk:
         """Write once RocksDB takes it, and let others have the loop."""
         while not write():
             self._write_stalls_total += 1
-            self._post((PRESSURE, self._free_bytes, True))
+            self._post((PRESSURE, self._room_bytes(), True))
             await trio.sleep(STALL_PAUSE_S)
         await trio.lowlevel.checkpoint()
 
     async def _purge(self) -> None:
+        limiter = trio.CapacityLimiter(1)
         while True:
             await self._purge_bell.wait_rung()
             stamp = self._purge_stamp
@@ -262,6 +263,8 @@ class Disk:
                     await trio.sleep(STALL_PAUSE_S)
                 first = following
                 await trio.lowlevel.checkpoint()
+            # Deletions give nothing back to the disk before they are in a table, and a node whose disk is full is given no more to write.
+            await trio.to_thread.run_sync(self._tables.flush, limiter=limiter)
 
     # --- from the tables
 
@@ -365,8 +368,12 @@ class Disk:
         while True:
             space = await trio.to_thread.run_sync(disk_space, self._directory, limiter=limiter)
             self._free_bytes = space.free_bytes
-            self._post((PRESSURE, space.free_bytes, self._tables.stalled()))
+            self._post((PRESSURE, self._room_bytes(), self._tables.stalled()))
             await trio.sleep(PRESSURE_INTERVAL_S)
+
+    def _room_bytes(self) -> int:
+        """What is free even while a compaction runs: one that finds no room ends the node, and begins again when it is started."""
+        return self._free_bytes - self._tables.compaction_bytes_max()
 
 
 def _pieces(batch: Sequence[Row]) -> Iterator[Sequence[Row]]:

@@ -21,7 +21,7 @@ SCANNED = 9  # (kind, token, rows, next_hash): rows of (key, record); next_hash 
 FLUSHED = 10  # (kind, freeze_number): the frozen part is in the tables
 SAVED = 11  # (kind, name): a small file is durable
 SIGNALLED = 12  # (kind, name): "TERM", "INT", ...
-PRESSURE = 13  # (kind, free_disk_bytes, write_stalled)
+PRESSURE = 13  # (kind, free_disk_bytes: those that no compaction needs, write_stalled)
 CLIENT_ENDED = 14  # (kind, connection_id): it sends nothing more, and may still read
 PEER_BACKLOG = 15  # (kind, node_id, bytes): so many wait for this peer; 0: next to none
 

@@ -49,6 +49,10 @@ _BLOOM_BITS_PER_KEY: Final = 10
 # Freezes arrive as bursts: one buffer fills while two are written. More of them would be more memory.
 _WRITE_BUFFERS_MAX: Final = 3
 _LOG_FILE_BYTES_MAX: Final = 1 << 20
+# A file that deletes this much of what it tells is merged with the files below it, and the disk has room again.
+_DELETIONS_RATIO: Final = 0.5
+# What RocksDB takes by default: 25 files of a level.
+_COMPACTION_BYTES_MAX: Final = 25 * (64 << 20)
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,6 +301,10 @@ class Tables:
         """What the tables take on the disk."""
         return self._number("total-sst-files-size")
 
+    def compaction_bytes_max(self) -> int:
+        """What a compaction may take on the disk beside that: it writes files anew, and deletes the old ones when it is done."""
+        return min(self.size_bytes(), _COMPACTION_BYTES_MAX)
+
     def statistics(self) -> TablesStatistics:
         """What RocksDB says of itself."""
         return TablesStatistics(
@@ -386,6 +394,8 @@ def _rocksdb_options(options: TablesOptions, block_cache: rocksdict.Cache) -> ro
     rocksdb.set_max_write_buffer_number(_WRITE_BUFFERS_MAX)
     rocksdb.set_max_background_jobs(2)
     rocksdb.set_max_open_files(options.open_files_max)
+    rocksdb.add_compact_on_deletion_collector_factory(0, 0, _DELETIONS_RATIO)
+    rocksdb.set_max_compaction_bytes(_COMPACTION_BYTES_MAX)
     rocksdb.set_bytes_per_sync(1 << 20)
     rocksdb.set_max_log_file_size(_LOG_FILE_BYTES_MAX)
     rocksdb.set_keep_log_file_num(4)

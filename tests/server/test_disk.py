@@ -288,6 +288,18 @@ async def test_a_purge_runs_beside_everything_else(tmp_path: Path) -> None:
         assert min(record for _, _, record in run.tables.rows()) == (4_000).to_bytes(8, "big")
 
 
+async def test_the_disk_has_room_again_behind_a_purge(tmp_path: Path) -> None:
+    async with running(tmp_path) as run:
+        run.obey(freeze=Freeze([[(1, b"%d" % number, number.to_bytes(8, "big") + os.urandom(3_000)) for number in range(100)]]))
+        await run.inbox.wait_for(FLUSHED)
+        assert run.tables.size_bytes() > 300_000
+        run.obey(purge_below=(90).to_bytes(8, "big"))
+        with trio.fail_after(PATIENCE_S):
+            while run.tables.size_bytes() > 50_000:
+                await trio.lowlevel.checkpoint()
+        assert len(list(run.tables.rows())) == 10
+
+
 async def test_small_files_are_saved_in_order(tmp_path: Path) -> None:
     async with running(tmp_path) as run:
         run.obey(saves=[("ring", b"1"), ("cluster-value", b"2")])
@@ -306,6 +318,16 @@ async def test_free_space_is_reported(tmp_path: Path) -> None:
         assert free_bytes > 0
         assert not is_stalled
         assert run.disk.statistics().free_bytes == free_bytes
+
+
+async def test_what_a_compaction_may_take_is_no_free_space(tmp_path: Path) -> None:
+    async with running(tmp_path) as run:
+        run.obey(freeze=Freeze([[(1, b"%d" % number, os.urandom(3_000)) for number in range(100)]]))
+        await run.inbox.wait_for(FLUSHED)
+        reported = len(run.inbox.of(PRESSURE))
+        _, room_bytes, _ = (await run.inbox.wait_for(PRESSURE, count=reported + 1))[-1]
+        assert run.tables.compaction_bytes_max() == run.tables.size_bytes() > 300_000
+        assert room_bytes == run.disk.statistics().free_bytes - run.tables.compaction_bytes_max()
 
 
 async def test_a_stall_is_reported_and_passes(tmp_path: Path) -> None:
