@@ -15,7 +15,8 @@ Pure; together they are the node:
 `topology`  who can be reached, and the routes that follow from it; `options` what settings make of membership.
 `rows`      partitions read piece by piece, in the `hash_order` of their keys; `scans` answers KEYS, SCAN and the like from them.
 `expiry`    records whose time has come lose their values, in memory and in the tables; `flush` what FLUSHALL took goes from memory.
-`anti_entropy`  whom this node compares itself with, and when; `exchanges` how, by the `leaves` of its hash trees.
+`anti_entropy`  whom this node compares itself with, and when; `exchanges` how, by the `leaves` of its hash trees;
+                `exchange_calls` what it answers then.
 `reaping`   deletions go once all replicas have them.
 `background`  where such work gives way to clients.
 `copying`   partitions on their way between replicas; `rebuild` what a node does that lacks data: it copies before it counts.

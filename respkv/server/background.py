@@ -1,14 +1,15 @@
 """Where work behind the scenes gives way: between its steps, and after each piece of it. Pure.
 
 Rule: a step is half a millisecond or so, and has a turn of its own in which nothing arrived. While any node has clients there is
-none for as long as the last one took. How long to rest after a piece is said by the pace that all nodes keep together.
+none for as long as the last one took; but a node that is never idle makes one every few milliseconds all the same. How long to rest
+after a piece is said by the pace that all nodes keep together.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from respkv.coordinator.operations import Rest
+from respkv.coordinator.operations import REST_PATIENCE_S, Rest
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -21,8 +22,8 @@ def step(node: Node) -> Generator[Rest, None, None]:
     pulse, began = node.pulse, node.context.turn.now
     pulse.works_behind = True
     yield Rest(began)
-    if pulse.pace_now().is_sparing:
-        now = node.context.turn.now
+    now = node.context.turn.now
+    if pulse.pace_now().is_sparing and now - began < REST_PATIENCE_S:
         yield Rest(now + (now - began))
 
 

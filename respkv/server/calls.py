@@ -10,7 +10,7 @@ import msgspec
 
 from respkv.placement.slots import key_slot
 from respkv.server.copying import serve_keep, serve_rows
-from respkv.server.exchanges import ExchangeCalls
+from respkv.server.exchange_calls import ExchangeCalls
 from respkv.server.holds import Holds
 from respkv.server.scans import Scans
 

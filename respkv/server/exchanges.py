@@ -8,13 +8,14 @@ Rule 3: what the other side answered is in its log; what this side merges is in 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from respkv.coordinator.operations import Ask, Call, Rest, Steps, Until, is_error
+from respkv.coordinator.operations import Ask, Rest, Steps, Until, is_error
 from respkv.coordinator.replica import check_pairs
 from respkv.repair.exchange import (
     PIECE_BYTES_MAX,
@@ -29,8 +30,6 @@ from respkv.repair.exchange import (
     differing,
     digest,
     entry_of,
-    item_of,
-    listing_of,
     pack_hashes,
     still_differs,
     unpack_hashes,
@@ -40,7 +39,7 @@ from respkv.server.turns import LOG_WRITES
 from respkv.transport import border
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterator
 
     from respkv.ids import NodeId
     from respkv.server.node import Node
@@ -49,15 +48,16 @@ if TYPE_CHECKING:
     Part = Generator[Any, Any, Any]
 
 BUSY = b"-BUSY it compares itself with another node\r\n"
+NOT_YET = b"-NOTYET its hash trees follow what has changed\r\n"
 ANSWER_S = 5.0
+ROOTS_S = 60.0
+"""The other side's trees follow what has changed first, and under load there is little time for that."""
 LOAD_S = 30.0
 """A disk that takes longer to give a few hundred records is in trouble."""
-SERVED_S = 2.0
-"""Who asked nothing for so long has ended, or died."""
 PARTITIONS_PER_CALL = 16
 LEAVES_PER_CALL = 256
-LEAVES_PER_STEP = 16
-KEYS_PER_LISTING_MAX = 1000
+KEYS_PER_STEP = 250
+"""Or half as many leaves, if these are empty."""
 CHANGES_PER_STEP = 200
 YOUNG_KEPT_MAX = 20_000
 COST_OF_A_KEY = 32
@@ -67,11 +67,6 @@ _decode_roots = border.reader(bytes)
 _decode_leaves = border.reader(list[bytes])
 _decode_listings = border.reader(list[Listing])
 _decode_met = border.reader(Met)
-_decode_roots_request = border.reader(RootsRequest)
-_decode_partitions = border.reader(list[int])
-_decode_spots = border.reader(list[tuple[int, int]])
-_decode_entries = border.reader(list[Entry])
-_decode_is_whole = border.reader(bool)
 T = TypeVar("T")
 Spot = tuple[int, int]
 """(partition, leaf)."""
@@ -83,6 +78,10 @@ class ExchangeFailedError(Exception):
 
 class PeerBusyError(ExchangeFailedError):
     """The other side is comparing itself with somebody else."""
+
+
+class NotYetError(ExchangeFailedError):
+    """The other side's trees follow what has changed."""
 
 
 def packed_roots(node: Node, partitions: Sequence[int]) -> bytes:
@@ -144,14 +143,10 @@ class Exchange:
 
     def steps(self) -> Steps:
         """All of it. Raises `ExchangeFailedError`."""
-        yield from self._follow_changes()
+        yield from follow_changes(self._node)
         partitions = shared_with(self._node, self.peer, self.only)
         self.partitions_compared = len(partitions)
-        mine = packed_roots(self._node, partitions)
-        node = self._node
-        n = node.coordinator.quorum.n
-        request = RootsRequest(node.cluster.ring.epoch, n, digest(mine), self.only)
-        theirs = yield from self._call("tree-roots", request, _decode_roots)
+        mine, theirs = yield from self._tell_roots(partitions)
         if not theirs:
             return b""
         found = [partitions[number] for number in differing(unpack_hashes(mine), unpack_hashes(theirs))]
@@ -162,15 +157,23 @@ class Exchange:
         yield from self._settle_young()
         return b""
 
+    def _tell_roots(self, partitions: Sequence[int]) -> Generator[Any, Any, tuple[bytes, bytes]]:
+        """The roots of both sides; of the other none if they are the same. Ask until it has followed what it was told until then."""
+        node = self._node
+        give_up_at = node.context.turn.now + ROOTS_S
+        while True:
+            mine = packed_roots(node, partitions)
+            request = RootsRequest(node.cluster.ring.epoch, node.coordinator.quorum.n, digest(mine), self.only)
+            try:
+                return mine, (yield from self._call("tree-roots", request, _decode_roots))
+            except NotYetError:
+                if node.context.turn.now >= give_up_at:
+                    raise
+
     def tell_end(self) -> Steps:
         """Let the other side know that it ended well."""
         yield from self._call("tree-done", self.only is None, bytes)
         return b""
-
-    def _follow_changes(self) -> Part:
-        store = self._node.store
-        while not store.trees.take_in(store, CHANGES_PER_STEP):
-            yield from step(self._node)
 
     def _call(self, name: str, argument: object, decode: Callable[[bytes], object]) -> Part:
         """One call of the other side; its answer."""
@@ -188,7 +191,8 @@ class Exchange:
         if answer is None:
             raise ExchangeFailedError("no answer")
         if is_error(answer):
-            raise PeerBusyError("busy") if answer == BUSY else ExchangeFailedError(answer.decode("utf-8", "replace").strip())
+            failure = {BUSY: PeerBusyError, NOT_YET: NotYetError}.get(answer, ExchangeFailedError)
+            raise failure(answer[1:].decode("utf-8", "replace").strip())
         self.bytes_total += len(packed) + self._answer_bytes
         return answer[0]
 
@@ -219,16 +223,18 @@ class Exchange:
         if not 0 < len(listings) <= len(spots):
             raise ExchangeFailedError("keys of other leaves")
         compared, clock = 0, self._node.clock.last
-        for number, ((partition, leaf), listing) in enumerate(zip(spots, listings, strict=False)):
-            if _is_step(spots, number):
+        unread = iter(listings)
+        for number, run in enumerate(runs(self._node, spots[: len(listings)])):
+            if number:
                 yield from step(self._node)
-            rows = yield from _read_leaf(self._node, partition, leaf)
-            compared += max(len(rows), len(listing.keys))
-            for found in differences(rows, listing):
-                if not found.is_young(clock):
-                    self._found.append(found)
-                elif len(self._young) < YOUNG_KEPT_MAX:
-                    self._young.append(found)
+            for rows in (yield from read_leaves(self._node, *run)):
+                listing = next(unread)
+                compared += max(len(rows), len(listing.keys))
+                for found in differences(rows, listing):
+                    if not found.is_young(clock):
+                        self._found.append(found)
+                    elif len(self._young) < YOUNG_KEPT_MAX:
+                        self._young.append(found)
         self.keys_compared += compared
         yield from self._rest(self._answer_bytes + compared * COST_OF_A_KEY, is_prompt=False)
         if len(self._found) >= PIECE_KEYS_MAX:
@@ -247,7 +253,7 @@ class Exchange:
         while self._found:
             found = self._found[:PIECE_KEYS_MAX]
             keys = [each.key for each in found]
-            used, entries = yield from _when_loaded(self._node, keys, partial(self._entries, found))
+            used, entries = yield from when_loaded(self._node, keys, partial(self._entries, found))
             del self._found[:used]
             while entries:
                 entries = yield from self._meet(entries)
@@ -275,7 +281,7 @@ class Exchange:
         self.keys_given += met.taken
         self.keys_taken += len(met.pairs) >> 1
         if met.pairs:
-            self._found += yield from _when_loaded(self._node, met.pairs[::2], partial(self._take, met.pairs))
+            self._found += yield from when_loaded(self._node, met.pairs[::2], partial(self._take, met.pairs))
         yield from self._rest(self._answer_bytes + sum(len(entry.record) for entry in entries[: met.settled]))
         return entries[met.settled :]
 
@@ -300,163 +306,41 @@ class Exchange:
         return left
 
 
-# --- the other end
-
-
-class ExchangeCalls:
-    """Answers what another node asks that compares itself with this one."""
-
-    __slots__ = ("_node", "_served", "_served_at")
-
-    def __init__(self, node: Node) -> None:
-        """`node` is whose trees and records are told."""
-        self._node = node
-        self._served: NodeId | None = None
-        self._served_at = 0.0
-        """Who asked last, and when."""
-
-    def _is_busy(self, source: NodeId) -> bool:
-        """Whether this node compares itself with another one: what that one brings need not be brought twice."""
-        node = self._node
-        now = node.context.turn.now
-        if node.anti_entropy.is_working() or (self._served not in {None, source} and now - self._served_at < SERVED_S):
-            return True
-        self._served, self._served_at = source, now
-        return False
-
-    def _is_unable(self, source: NodeId) -> bool:
-        """Whether this node lacks data or room, or the other one holds what is to be set aside."""
-        node = self._node
-        return node.topology.rebuilding or bool(node.replica.writes_disabled) or source in node.replica.distrusted
-
-    def table(self) -> dict[str, Callable[[Call], None]]:
-        """The handlers by the names of the calls."""
-        return {
-            "tree-roots": self._roots,
-            "tree-leaves": self._leaves,
-            "tree-keys": self._keys,
-            "tree-meet": self._meet,
-            "tree-done": self._done,
-        }
-
-    def _roots(self, call: Call) -> None:
-        request = _decode_roots_request(call.argument)
-        node = self._node
-        if self._is_unable(call.source) or node.store.trees.spoilt:
-            call.answer(b"-ERR it lacks data, or room, or reads its data for its hash trees\r\n")
-        elif (request.epoch, request.n) != (node.cluster.ring.epoch, node.coordinator.quorum.n):
-            call.answer(b"-ERR another ring, or another replication-factor\r\n")
-        elif self._is_busy(call.source):
-            call.answer(BUSY)
-        else:
-            node.operations.start(self._tell_roots(call, request), on_done=lambda _: None)
-
-    def _tell_roots(self, call: Call, request: RootsRequest) -> Steps:
-        node = self._node
-        while not node.store.trees.take_in(node.store, CHANGES_PER_STEP):
-            yield from step(node)
-        roots = packed_roots(node, shared_with(node, call.source, request.partition))
-        call.answer(_encode(b"" if digest(roots) == request.digest else roots))
-        return b""
-
-    def _leaves(self, call: Call) -> None:
-        self._served_at = self._node.context.turn.now
-        partitions = _decode_partitions(call.argument)
-        trees, count = self._node.store.trees, len(self._node.store.shards)
-        if len(partitions) > PARTITIONS_PER_CALL or not all(0 <= partition < count for partition in partitions):
-            call.answer(b"-ERR there are no such partitions\r\n")
-            return
-        call.answer(_encode([pack_hashes(trees.leaves(partition)) for partition in partitions]))
-
-    def _keys(self, call: Call) -> None:
-        self._served_at = self._node.context.turn.now
-        spots = _decode_spots(call.argument)
-        node = self._node
-        partitions, leaves = len(node.store.shards), 1 << node.store.trees.leaf_bits
-        if not spots or not all(0 <= partition < partitions and 0 <= leaf < leaves for partition, leaf in spots):
-            call.answer(b"-ERR there are no such leaves\r\n")
-            return
-        node.operations.start(self._tell_keys(call, spots[:LEAVES_PER_CALL]), on_done=lambda _: None)
-
-    def _tell_keys(self, call: Call, spots: list[Spot]) -> Steps:
-        told: list[Listing] = []
-        size = keys_count = 0
-        for number, (partition, leaf) in enumerate(spots):
-            if _is_step(spots, number):
-                yield from step(self._node)
-            rows = yield from _read_leaf(self._node, partition, leaf)
-            listing = listing_of(rows)
-            told.append(listing)
-            keys_count += len(rows)
-            size += len(listing.marks) + sum(map(len, listing.keys))
-            if size >= PIECE_BYTES_MAX or keys_count >= KEYS_PER_LISTING_MAX:
-                break
-        call.answer(_encode(told))
-        return b""
-
-    def _meet(self, call: Call) -> None:
-        self._served_at = self._node.context.turn.now
-        entries = _decode_entries(call.argument)
-        node = self._node
-        told = [word for entry in entries if entry.record for word in (entry.key, entry.record)]
-        check_pairs(told, wall_ms=node.context.turn.wall_ms)
-        if self._is_unable(call.source):
-            call.answer(b"-ERR it lacks data, or room\r\n")
-            return
-        node.operations.start(self._meet_idle(call, entries), on_done=lambda _: None)
-
-    def _meet_idle(self, call: Call, entries: list[Entry]) -> Steps:
-        node = self._node
-        yield from step(node)
-        node.parking.when_loaded([entry.key for entry in entries], lambda: self._settle(call, entries))
-        return b""
-
-    def _done(self, call: Call) -> None:
-        """The other side says that all went well."""
-        self._served = None
-        if _decode_is_whole(call.argument):
-            self._node.anti_entropy.completed_with(call.source)
-        call.answer(b"+OK\r\n")
-
-    def _settle(self, call: Call, entries: list[Entry]) -> None:
-        node = self._node
-        store, holds, turn = node.store, node.replica.holds, node.context.turn
-        pairs: list[bytes] = []
-        taken: list[bytes] = []
-        size = settled = 0
-        for key, record, expected in map(msgspec.structs.astuple, entries):
-            if size >= PIECE_BYTES_MAX:
-                break
-            settled += 1
-            partition = store.partition(key)
-            before = item_of(key, store.get(key))
-            if before.hash != expected or not holds[partition]:
-                continue
-            if record:
-                store.merge(partition, key, record)
-            after = store.get(key)
-            if item_of(key, after).hash != before.hash:
-                taken += (key, record)
-            if after and item_of(key, after).hash != item_of(key, record).hash:
-                pairs += (key, after)
-                size += len(key) + len(after)
-        if taken:
-            turn.log.append((LOG_WRITES, _encode(taken)))
-        node.anti_entropy.statistics.keys_repaired_total += len(taken) >> 1
-        node.anti_entropy.statistics.keys_given_total += len(pairs) >> 1
-        answer = _encode(Met(pairs, settled, len(taken) >> 1))
-        turn.when_logged(lambda: call.answer(answer))
-
-
 # --- waiting
 
 
-def _is_step(spots: Sequence[Spot], number: int) -> bool:
-    """Whether a step ends before this leaf: another partition has to be brought into its order, and a few leaves take a millisecond."""
-    return number > 0 and (number % LEAVES_PER_STEP == 0 or spots[number][0] != spots[number - 1][0])
+def follow_changes(node: Node, *, look: int | None = None, until: float = math.inf) -> Generator[Rest, None, bool]:
+    """Let the trees follow all that had changed by a look, or up to now. Returns whether they have, by a moment (monotonic seconds).
+
+    What changes meanwhile is left: under load there is always more. Where a tree lacks it keys are compared that do not differ.
+    """
+    store = node.store
+    trees = store.trees
+    if look is None:
+        look = trees.looks_total
+    while not trees.take_in(store, CHANGES_PER_STEP) and not trees.has_followed(store, look):
+        if node.context.turn.now >= until:
+            return False
+        yield from step(node)
+    return True
 
 
-def _when_loaded(node: Node, keys: Sequence[bytes], action: Callable[[], T]) -> Generator[Until, bool, T]:
+def runs(node: Node, spots: Sequence[Spot]) -> Iterator[tuple[int, int, int]]:
+    """Leaves that follow each other, as many as a step reads: (partition, first leaf, the one behind the last)."""
+    store = node.store
+    start = 0
+    while start < len(spots):
+        partition, first = spots[start]
+        keys_per_leaf = store.live[partition] >> store.trees.leaf_bits
+        longest = min(start + 1 + KEYS_PER_STEP // (keys_per_leaf + 2), len(spots))
+        end = start + 1
+        while end < longest and spots[end] == (partition, first + end - start):
+            end += 1
+        yield partition, first, first + end - start
+        start = end
+
+
+def when_loaded(node: Node, keys: Sequence[bytes], action: Callable[[], T]) -> Generator[Until, bool, T]:
     """Run an action once these keys are in memory; its result."""
     found: list[T] = []
     node.parking.when_loaded(keys, lambda: found.append(action()))
@@ -465,10 +349,10 @@ def _when_loaded(node: Node, keys: Sequence[bytes], action: Callable[[], T]) -> 
     return found[0]
 
 
-def _read_leaf(node: Node, partition: int, leaf: int) -> Generator[Until, bool, Rows]:
-    """The rows of a leaf."""
+def read_leaves(node: Node, partition: int, first: int, end: int) -> Generator[Until, bool, list[Rows]]:
+    """The rows of each of some leaves that follow each other."""
     found: list[Rows] = []
-    node.anti_entropy.leaves.read(partition, leaf, leaf + 1, lambda rows, _is_judged: found.append(rows))
+    node.anti_entropy.leaves.read(partition, first, end, lambda rows, _is_judged: found.append(rows), must_judge=False)
     if not found and not (yield Until(lambda: bool(found), node.context.turn.now + LOAD_S)):
         raise ExchangeFailedError("the disk is too slow")
-    return found[0]
+    return node.store.trees.parted(found[0], first, end)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from xxhash import xxh64_intdigest
 
+from respkv.storage.hash_trees import waiting
+
 if TYPE_CHECKING:
     from respkv.server.node import Node
     from respkv.server.rows import Rows
@@ -33,21 +35,23 @@ class LeafReader:
         """`node` is whose records are read."""
         self._node = node
 
-    def read(self, partition: int, first: int, end: int, then: Then) -> None:
+    def read(self, partition: int, first: int, end: int, then: Then, *, must_judge: bool = True) -> None:
         """Hand all (key, record) of the leaves from `first` to before `end` to `then`.
 
-        At once if everything is in memory, in a later turn otherwise.
+        At once if everything is in memory, in a later turn otherwise. Where the trees have much to follow, leaves that need not be
+        judged are not.
         """
-        _Reading(self._node, partition, range(first, end), then).begin()
+        _Reading(self._node, partition, range(first, end), then, must_judge=must_judge).begin()
 
 
 class _Reading:
     """Some leaves on their way."""
 
-    __slots__ = ("_before", "_end", "_first", "_hash_end", "_limit", "_node", "_partition", "_rows", "_then")
+    __slots__ = ("_before", "_end", "_first", "_hash_end", "_limit", "_must_judge", "_node", "_partition", "_rows", "_then")
 
-    def __init__(self, node: Node, partition: int, leaves: range, then: Then) -> None:
+    def __init__(self, node: Node, partition: int, leaves: range, then: Then, *, must_judge: bool) -> None:
         store = node.store
+        self._must_judge = must_judge
         self._node = node
         self._partition = partition
         self._first = leaves.start
@@ -62,6 +66,8 @@ class _Reading:
     def _followed(self) -> list[int] | None:
         """The leaves as the tree has them, if the tree has taken in all changes; else None."""
         store = self._node.store
+        if not self._must_judge and waiting(store) > CHANGES_FOLLOWED_MAX:
+            return None
         is_current = store.trees.take_in(store, CHANGES_FOLLOWED_MAX)
         return store.trees.part(self._partition, self._first, self._end) if is_current else None
 

@@ -46,7 +46,7 @@ def item_hash(place: int, record: bytes) -> int:
 class HashTrees:
     """The trees of a node, over all that it holds."""
 
-    __slots__ = ("_leaves", "corrected_total", "leaf_bits", "roots", "shift", "spoils_total", "spoilt")
+    __slots__ = ("_leaves", "corrected_total", "leaf_bits", "looks_total", "roots", "shift", "spoils_total", "spoilt")
 
     def __init__(self, *, ring_size: int) -> None:
         """Of an empty store."""
@@ -60,6 +60,8 @@ class HashTrees:
         self.spoils_total = 0
         self.corrected_total = 0
         """Leaves that a reading proved wrong."""
+        self.looks_total = 0
+        """How many times the changes of a store began to be followed that had gathered until then."""
 
     def toggle(self, partition: int, key: bytes, which: bytes) -> None:
         """Take a version of a key in, or out again. `which` is its identity."""
@@ -85,6 +87,7 @@ class HashTrees:
             if not store.changing:
                 # What changes from now on is noted anew. Above all records of that version, whatever becomes of their values:
                 store.changing, store.changed = store.changed, {}
+                self.looks_total += 1
                 store.noted_above = store.newest[:VERSION_BYTES] + LATER_THAN_ALL
             changing, changed = store.changing, store.changed
             count = min(left, len(changing))
@@ -99,6 +102,10 @@ class HashTrees:
                     found = identity(record) if record and record >= floor else b""
                 self.replace(partition, key, seen, found)
         return not waiting(store)
+
+    def has_followed(self, store: Store, look: int) -> bool:
+        """Whether all is followed that had changed when `looks_total` was `look`, whatever has changed since."""
+        return self.looks_total > look + 1 or (self.looks_total == look + 1 and not store.changing)
 
     def take_in_one(self, store: Store, partition: int, key: bytes, record: bytes) -> None:
         """A key leaves memory: learn now what it holds, if its changes were not followed yet."""
@@ -126,6 +133,13 @@ class HashTrees:
         for key, record in rows:
             place = xxh64_intdigest(key)
             found[(place >> self.shift) - first] ^= item_hash(place, record)
+        return found
+
+    def parted(self, rows: Iterable[tuple[bytes, bytes]], first: int, end: int) -> list[list[tuple[bytes, bytes]]]:
+        """The rows of some leaves that follow each other, leaf by leaf."""
+        found: list[list[tuple[bytes, bytes]]] = [[] for _ in range(first, end)]
+        for row in rows:
+            found[(xxh64_intdigest(row[0]) >> self.shift) - first].append(row)
         return found
 
     def correct(self, partition: int, first: int, found: Sequence[int]) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
+from respkv.server import anti_entropy, exchange_calls, exchanges
 from respkv.server.exchanges import packed_roots
 from respkv.server.node import Node
 from respkv.simulation.copies import check_replicas, check_trees, held_record
@@ -127,6 +130,24 @@ def test_a_partition_or_a_node_is_compared_alone() -> None:
     scene.run(3.0)
     assert check_replicas(scene.world) == []
     assert b"no node" in str(scene.ask(0, "RESPKV REPAIR NODE nobody")[0]).encode()
+
+
+def test_who_asks_for_roots_is_told_to_ask_again_while_the_trees_follow_what_has_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(anti_entropy, "CHANGES_PER_TURN", 0)
+    monkeypatch.setattr(exchanges, "CHANGES_PER_STEP", 5)
+    monkeypatch.setattr(exchange_calls, "FOLLOWS_S", 0.0)
+    scene = Scene(nodes=3, directives=OFF)
+    for number in range(60):
+        assert scene.ask(0, f"SET k{number} v") == [b"OK"]
+    scene.run(1.0)
+    assert min(waiting(node.store) for _, node in scene.world.nodes()) == 60
+    lose(scene.node(1), "k1", "k2")
+    scene.ask(0, "RESPKV REPAIR")
+    scene.run(3.0)
+    assert check_replicas(scene.world) == []
+    (told,) = scene.ask(0, "RESPKV REPAIR STATUS")
+    assert isinstance(told, bytes)
+    assert json.loads(told)["total"]["failures"] == []
 
 
 def test_hashes_that_look_like_an_error_are_none() -> None:

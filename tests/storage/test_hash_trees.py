@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from xxhash import xxh64_intdigest
 
-from respkv.storage.hash_trees import HashTrees
+from respkv.storage.hash_trees import HashTrees, waiting
 from respkv.storage.store import Store
 from respkv.versions import records, vectors
 from respkv.versions.records import ABSENT, identity, pack_stamp
@@ -120,6 +120,29 @@ def test_changes_are_followed_piece_by_piece() -> None:
     assert not store.trees.take_in(store, 4)
     assert not store.trees.take_in(store, 4)
     assert store.trees.take_in(store, 4)
+    assert_right(store)
+
+
+def test_what_had_changed_is_followed_in_the_end_although_more_changes_than_is_followed() -> None:
+    store = Store(ring_size=RING_SIZE)
+    trees = store.trees
+    fill(store, [(b"before%d" % number, records.string(b"v", stamp=5, actor=bytes(8))) for number in range(20)], at_once=True)
+    trees.take_in(store, 5)
+    fill(store, [(b"then%d" % number, records.string(b"v", stamp=6, actor=bytes(8))) for number in range(20)], at_once=True)
+    noted, look = {*store.changing, *store.changed}, trees.looks_total
+    assert len(noted) == 35
+    rounds = 0
+    while not trees.has_followed(store, look):
+        assert rounds < 40
+        fill(
+            store, [(b"later%d.%d" % (rounds, number), records.string(b"v", stamp=7, actor=bytes(8))) for number in range(9)], at_once=True
+        )
+        trees.take_in(store, 8)
+        rounds += 1
+    assert waiting(store)
+    assert noted.isdisjoint({*store.changing, *store.changed})
+    while not trees.take_in(store, 100):
+        pass
     assert_right(store)
 
 
