@@ -4,7 +4,8 @@ Rule 1: a node counts how long others have been away, for itself and for all tha
 of the members. So a cluster that slept as a whole, a minority that was cut off, or one path that is broken marks nobody. The
 counts outlive a restart, in a small file.
 Rule 2: nobody is marked whose co-replicas, as far as they lack no data and are not marked themselves, might lack what it has
-acknowledged.
+acknowledged. Nor does an operator mark anybody through a minority: of two who were parted and have acknowledged the same, each side
+could have the other's rebuilt.
 Rule 3: the same file tells a node that starts when it was last with the majority: if that is long ago it asks first (`rebuild`).
 """
 
@@ -92,7 +93,7 @@ class Downtime:
         members = {member.node for member in node.cluster.ring.members}
         away = members - usable
         node.membership.publish(AWAY, encode_away(away))
-        if 2 * len(usable & members) <= len(members) or node.rebuild.is_held:
+        if not self._is_with_majority(usable) or node.rebuild.is_held:
             self._was_with_majority = False
             return
         away -= reached_by((usable & members) - {node.me}, away, membership=node.membership)
@@ -103,6 +104,10 @@ class Downtime:
         self._was_with_majority = True
         if min(usable) == node.me and not self._marking:
             self._mark_next()
+
+    def _is_with_majority(self, usable: frozenset[NodeId]) -> bool:
+        members = {member.node for member in self._node.cluster.ring.members}
+        return 2 * len(usable & members) > len(members)
 
     def _mark_next(self) -> None:
         node = self._node
@@ -126,6 +131,8 @@ class Downtime:
             msg = "it is marked already; nothing was done"
             raise ClientError(msg)
         reason = self.why_not(member)
+        if not self._is_with_majority(self._node.topology.usable()):
+            reason = "this node does not see more than half of the members, and the others may have another node rebuilt meanwhile"
         if reason:
             raise ClientError(f"{reason}; nothing was done")
         return self._node.cluster.mark(member)

@@ -313,6 +313,25 @@ def test_nobody_is_marked_while_a_co_replica_lacks_data() -> None:
     assert [scene.ask(index, "GET k") for index in range(3)] == [[b"v"]] * 3
 
 
+def test_each_side_of_a_cut_does_not_have_a_node_of_the_other_side_rebuilt() -> None:
+    """Both who had acknowledged a write set it aside, and the third replica had missed it."""
+    scene = Scene(nodes=3, directives=FIVE)
+    scene.process(2).kill()
+    scene.run(5.0)
+    assert scene.ask(0, "SET k v") == [b"OK"]
+    cut = [(0, 1), (1, 0), (0, 2), (2, 0)]
+    scene.cut(*cut, (1, 2), (2, 1))
+    scene.process(2).restart()
+    scene.run(10.0)
+    refused = scene.ask(0, f"RESPKV REBUILD {scene.process(1).me}") + scene.ask(1, f"RESPKV REBUILD {scene.process(0).me}")
+    scene.mend(*cut, (1, 2), (2, 1))
+    scene.run(3.0)
+    scene.wait_for_rest()
+    scene.run(5.0)
+    assert [scene.ask(index, "GET k") for index in range(3)] == [[b"v"]] * 3
+    assert all(str(reply).startswith("ERR this node does not see more than half of the members") for reply in refused)
+
+
 def test_a_node_is_marked_once() -> None:
     """A second mark would have it set aside what it has just copied, and with it lose what was set aside before."""
     scene = Scene(nodes=5, directives=FIVE)
