@@ -45,6 +45,7 @@ class Calls:
             "key": self._key,
             "rows": partial(serve_rows, self._node),
             "keep": partial(serve_keep, self._node),
+            "mark": self._node.downtime.serve_mark,
             "repair": self._node.anti_entropy.repair,
             "repair-progress": self._node.anti_entropy.tell_progress,
         }

@@ -4,8 +4,8 @@ Rule 1: a node counts how long others have been away, for itself and for all tha
 of the members. So a cluster that slept as a whole, a minority that was cut off, or one path that is broken marks nobody. The
 counts outlive a restart, in a small file.
 Rule 2: nobody is marked whose co-replicas, as far as they lack no data and are not marked themselves, might lack what it has
-acknowledged. Nor does an operator mark anybody through a minority: of two who were parted and have acknowledged the same, each side
-could have the other's rebuilt.
+acknowledged. An operator's wish is judged by the node that marks by itself, the first of a majority: two who judged for themselves
+could each have the other one rebuilt that has acknowledged the same.
 Rule 3: the same file tells a node that starts when it was last with the majority: if that is long ago it asks first (`rebuild`).
 """
 
@@ -17,11 +17,12 @@ import msgspec
 
 from respkv.commands.published import AWAY, encode_away, reached_by
 from respkv.config.cluster_value import marked_nodes
+from respkv.coordinator.operations import Ask
 from respkv.errors import ClientError, PeerProtocolError
 from respkv.transport import border
 
 if TYPE_CHECKING:
-    from respkv.coordinator.operations import Steps
+    from respkv.coordinator.operations import Call, Steps
     from respkv.ids import NodeId
     from respkv.server.node import Node
 
@@ -43,6 +44,13 @@ class Seen(msgspec.Struct, array_like=True):
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = border.reader(Seen)
+
+
+def _decode_ok(answer: bytes) -> bytes:
+    if answer != b"+OK\r\n":
+        msg = "an answer to a mark that is none"
+        raise PeerProtocolError(msg)
+    return answer
 
 
 class Downtime:
@@ -125,17 +133,34 @@ class Downtime:
         self._marking = False
 
     def mark(self, member: NodeId) -> Steps:
-        """An operator wants a node to be rebuilt. Raises ClientError where that could lose what was acknowledged."""
-        if member in marked_nodes(self._node.cluster.value):
+        """An operator wants a node to be rebuilt. Raises ClientError where there is no majority to judge it."""
+        node = self._node
+        usable = node.topology.usable()
+        if not self._is_with_majority(usable):
+            msg = "this node does not see more than half of the members, and the others may have another node rebuilt meanwhile"
+            raise ClientError(f"{msg}; nothing was done")
+        decider = min(usable)
+        answers = yield Ask([decider], "mark", member.encode(), timeout_s=2 * node.coordinator.request_timeout_s, decode=_decode_ok)
+        return answers[decider] or b"-TIMEOUT node %b has not answered; it may still have it rebuilt\r\n" % decider[:8].encode()
+
+    def serve_mark(self, call: Call) -> None:
+        """The call "mark". Raises ClientError where that could lose what was acknowledged."""
+        node, member = self._node, call.argument.decode("ascii", "replace")
+        if member not in {each.node for each in node.cluster.ring.members}:
+            msg = "a mark of who is no member"
+            raise PeerProtocolError(msg)
+        usable = node.topology.usable()
+        if member in marked_nodes(node.cluster.value):
             # A second mark would set aside what was copied because of the first, in the place of what was held before.
-            msg = "it is marked already; nothing was done"
-            raise ClientError(msg)
-        reason = self.why_not(member)
-        if not self._is_with_majority(self._node.topology.usable()):
-            reason = "this node does not see more than half of the members, and the others may have another node rebuilt meanwhile"
+            reason = "it is marked already"
+        elif min(usable) != node.me or not self._is_with_majority(usable):
+            reason = "nodes do not agree on who is up"
+        else:
+            reason = self.why_not(member)
         if reason:
-            raise ClientError(f"{reason}; nothing was done")
-        return self._node.cluster.mark(member)
+            msg = f"{reason}; nothing was done"
+            raise ClientError(msg)
+        node.operations.start(node.cluster.mark(member), on_done=call.answer)
 
     def why_not(self, member: NodeId, *, among: frozenset[NodeId] | None = None) -> str:
         """Why a node must not be marked, or nothing: its acknowledged writes have to be on others, or on others `among` some."""

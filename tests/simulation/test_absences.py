@@ -332,6 +332,20 @@ def test_each_side_of_a_cut_does_not_have_a_node_of_the_other_side_rebuilt() -> 
     assert all(str(reply).startswith("ERR this node does not see more than half of the members") for reply in refused)
 
 
+def test_of_two_nodes_that_are_to_be_rebuilt_at_the_same_moment_one_is() -> None:
+    """Two nodes that had not heard of each other's mark let both set aside what they had acknowledged."""
+    scene = Scene(nodes=3, directives=FIVE)
+    replies: list[bytes] = []
+    for asked, other in ((0, 1), (1, 0)):
+        node = scene.node(asked)
+        node.operations.start(node.downtime.mark(scene.process(other).me), on_done=replies.append)
+    scene.run(3.0)
+    assert sorted(reply[:4] for reply in replies) == [b"+OK\r", b"-ERR"], replies
+    scene.wait_for_rest()
+    scene.run(5.0)
+    assert sorted(scene.process(index).incarnation for index in range(3)) == [1, 1, 2]
+
+
 def test_a_node_is_marked_once() -> None:
     """A second mark would have it set aside what it has just copied, and with it lose what was set aside before."""
     scene = Scene(nodes=5, directives=FIVE)
