@@ -120,5 +120,11 @@ class GuestStays(Bugs):
     others: ClassVar[dict[str, Any]] = {"nodes": 5}
 
     def patches(self) -> list[Patch]:
-        """Forget nothing."""
-        return [(Store, "forget", lambda self, partition, key: None)]
+        """Forget only what all replicas forget."""
+        forget = Store.forget
+
+        def keep(self: Store, partition: int, key: bytes, *, by_all: bool = False) -> None:
+            if by_all:
+                forget(self, partition, key, by_all=True)
+
+        return [(Store, "forget", keep)]

@@ -59,8 +59,10 @@ def play(scenario: Scenario, *, bugs: Bugs | None = None, keep_trace: bool = Fal
     with planted(bugs):
         try:
             verdict.violations += _play(world)
-        except Exception:
-            # Whatever a node raises is what the seed has found.
+        except Exception as error:
+            # Whatever a node raises is what the seed has found; but a planted bug that no longer fits its place has found nothing.
+            if type(bugs) is not Bugs and isinstance(error, TypeError | AttributeError):
+                raise
             verdict.violations.append(traceback.format_exc())
     verdict.virtual_s = world.schedule.now
     verdict.requests = len(world.history.requests)
