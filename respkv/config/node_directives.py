@@ -97,8 +97,8 @@ PERSISTENCE = Group(
             default="256mb",
             unit="bytes",
             help="Writes are refused while the disk has less room than this, so that the log and the tables can still be closed in "
-            "order. What RocksDB may need to write its tables anew is kept free beside it: as much as they take, but no more than 1600mb. "
-            "Raise it on disks that other programs fill; 0 refuses nothing.",
+            "order. What RocksDB may need to write its tables anew is kept free beside it: as much as they take, but no more than 1600mb, "
+            "and room for what the log holds. Raise it on disks that other programs fill; 0 refuses nothing.",
         ),
         Directive(
             name="accept-data-loss",

@@ -43,7 +43,7 @@ BYTES_PER_PIECE: Final = 256 << 10
 SCAN_BYTES_MAX: Final = 4 << 20
 """An answer to a scan ends short of its limit here."""
 STALL_PAUSE_S: Final = 0.01
-PRESSURE_INTERVAL_S: Final = 1.0
+PRESSURE_INTERVAL_S: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -372,8 +372,12 @@ class Disk:
             await trio.sleep(PRESSURE_INTERVAL_S)
 
     def _room_bytes(self) -> int:
-        """What is free even while a compaction runs: one that finds no room ends the node, and begins again when it is started."""
-        return self._free_bytes - self._tables.compaction_bytes_max()
+        """What is left when the tables have all that the log holds, and a compaction runs.
+
+        One that finds no room ends the node, and begins again when that is started.
+        """
+        log_bytes = self._log.statistics().bytes_on_disk
+        return self._free_bytes - log_bytes - self._tables.compaction_bytes_max(log_bytes)
 
 
 def _pieces(batch: Sequence[Row]) -> Iterator[Sequence[Row]]:

@@ -46,7 +46,10 @@ class Pressure:
     def told(self, free_disk_bytes: int) -> None:
         """How much room the disk has."""
         limit = self._node.settings.min_free_disk
-        self._is_full = bool(limit) and free_disk_bytes < limit
+        was_full, self._is_full = self._is_full, bool(limit) and free_disk_bytes < limit
+        if self._is_full and not was_full:
+            # The log goes, and deletions make room: nobody can write until there is some.
+            self._node.freeze_soon()
         self._decide()
 
     def look(self) -> None:

@@ -301,9 +301,9 @@ class Tables:
         """What the tables take on the disk."""
         return self._number("total-sst-files-size")
 
-    def compaction_bytes_max(self) -> int:
-        """What a compaction may take on the disk beside that: it writes files anew, and deletes the old ones when it is done."""
-        return min(self.size_bytes(), _COMPACTION_BYTES_MAX)
+    def compaction_bytes_max(self, coming_bytes: int) -> int:
+        """What a compaction may take on the disk, with so much more in the tables: it deletes files when they are written anew."""
+        return min(self.size_bytes() + coming_bytes, _COMPACTION_BYTES_MAX)
 
     def statistics(self) -> TablesStatistics:
         """What RocksDB says of itself."""

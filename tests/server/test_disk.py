@@ -317,7 +317,7 @@ async def test_free_space_is_reported(tmp_path: Path) -> None:
         _, free_bytes, is_stalled = (await run.inbox.wait_for(PRESSURE))[0]
         assert free_bytes > 0
         assert not is_stalled
-        assert run.disk.statistics().free_bytes == free_bytes
+        assert run.disk.statistics().free_bytes >= free_bytes
 
 
 async def test_what_a_compaction_may_take_is_no_free_space(tmp_path: Path) -> None:
@@ -326,8 +326,12 @@ async def test_what_a_compaction_may_take_is_no_free_space(tmp_path: Path) -> No
         await run.inbox.wait_for(FLUSHED)
         reported = len(run.inbox.of(PRESSURE))
         _, room_bytes, _ = (await run.inbox.wait_for(PRESSURE, count=reported + 1))[-1]
-        assert run.tables.compaction_bytes_max() == run.tables.size_bytes() > 300_000
-        assert room_bytes == run.disk.statistics().free_bytes - run.tables.compaction_bytes_max()
+        assert run.tables.compaction_bytes_max(0) == run.tables.size_bytes() > 300_000
+        # What is in the log comes to the tables as well before it goes, and is written anew with them.
+        statistics = run.disk.statistics()
+        log_bytes = statistics.log.bytes_on_disk
+        assert log_bytes > 0
+        assert room_bytes == statistics.free_bytes - log_bytes - run.tables.compaction_bytes_max(log_bytes)
 
 
 async def test_a_stall_is_reported_and_passes(tmp_path: Path) -> None:

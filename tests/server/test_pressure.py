@@ -49,6 +49,23 @@ def test_writes_are_refused_while_a_freeze_does_not_end_and_memory_is_far_beyond
     assert [text for level, text in process.events if level == "warning"][-1] == "writes are stored again: the disk has room, and keeps up"
 
 
+def test_a_full_disk_is_given_at_once_what_was_deleted() -> None:
+    """Deletions make room when they are in the tables, and nobody can write until there is room."""
+    world = World(1)
+    process, client = world.processes[0], world.client()
+    begun = hang(process)
+    assert client("SET", "k", VALUE) == b"OK"
+    assert client("DEL", "k") == 1
+    assert not begun
+    process.arrivals.append((turns.PRESSURE, 0, False))
+    world.advance(0.1)
+    assert len(begun) == 1
+    process.arrivals.append((turns.FLUSHED, begun[0].number))
+    process.arrivals.append((turns.PRESSURE, 0, False))
+    world.advance(0.1)
+    assert len(begun) == 1
+
+
 def test_a_little_memory_is_no_reason_to_refuse_what_has_to_be_in_it() -> None:
     world = World(1, maxmemory="1mb", memtable_size="1mb")
     client = world.client()
