@@ -17,8 +17,8 @@ from respkv.server.exchanges import (
     PARTITIONS_PER_CALL,
     follow_changes,
     packed_roots,
+    portions,
     read_leaves,
-    runs,
     shared_with,
 )
 from respkv.server.turns import LOG_WRITES
@@ -131,10 +131,10 @@ class ExchangeCalls:
     def _tell_keys(self, call: Call, spots: list[Spot]) -> Steps:
         told: list[Listing] = []
         size = keys_count = 0
-        for run in runs(self._node, spots):
+        for portion in portions(self._node, spots):
             if told:
                 yield from step(self._node)
-            for rows in (yield from read_leaves(self._node, *run)):
+            for rows in (yield from read_leaves(self._node, portion)):
                 listing = listing_of(rows)
                 told.append(listing)
                 keys_count += len(rows)

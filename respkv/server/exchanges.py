@@ -35,6 +35,7 @@ from respkv.repair.exchange import (
     unpack_hashes,
 )
 from respkv.server.background import rest, step
+from respkv.server.leaves import ROWS_MIN
 from respkv.server.turns import LOG_WRITES
 from respkv.transport import border
 
@@ -56,8 +57,8 @@ LOAD_S = 30.0
 """A disk that takes longer to give a few hundred records is in trouble."""
 PARTITIONS_PER_CALL = 16
 LEAVES_PER_CALL = 256
-KEYS_PER_STEP = 250
-"""Or half as many leaves, if these are empty."""
+KEYS_PER_STEP = 100
+"""Keys that are looked at, counting two for a leaf."""
 CHANGES_PER_STEP = 200
 YOUNG_KEPT_MAX = 20_000
 COST_OF_A_KEY = 32
@@ -70,6 +71,8 @@ _decode_met = border.reader(Met)
 T = TypeVar("T")
 Spot = tuple[int, int]
 """(partition, leaf)."""
+Run = tuple[int, int, int]
+"""(partition, first leaf, the one behind the last)."""
 
 
 class ExchangeFailedError(Exception):
@@ -224,10 +227,10 @@ class Exchange:
             raise ExchangeFailedError("keys of other leaves")
         compared, clock = 0, self._node.clock.last
         unread = iter(listings)
-        for number, run in enumerate(runs(self._node, spots[: len(listings)])):
+        for number, portion in enumerate(portions(self._node, spots[: len(listings)])):
             if number:
                 yield from step(self._node)
-            for rows in (yield from read_leaves(self._node, *run)):
+            for rows in (yield from read_leaves(self._node, portion)):
                 listing = next(unread)
                 compared += max(len(rows), len(listing.keys))
                 for found in differences(rows, listing):
@@ -325,19 +328,23 @@ def follow_changes(node: Node, *, look: int | None = None, until: float = math.i
     return True
 
 
-def runs(node: Node, spots: Sequence[Spot]) -> Iterator[tuple[int, int, int]]:
-    """Leaves that follow each other, as many as a step reads: (partition, first leaf, the one behind the last)."""
+def portions(node: Node, spots: Sequence[Spot]) -> Iterator[list[Run]]:
+    """What a step reads of some leaves: of one partition, and leaves that follow each other together."""
     store = node.store
-    start = 0
-    while start < len(spots):
-        partition, first = spots[start]
-        keys_per_leaf = store.live[partition] >> store.trees.leaf_bits
-        longest = min(start + 1 + KEYS_PER_STEP // (keys_per_leaf + 2), len(spots))
-        end = start + 1
-        while end < longest and spots[end] == (partition, first + end - start):
-            end += 1
-        yield partition, first, first + end - start
-        start = end
+    portion: list[Run] = []
+    size = 0
+    for partition, leaf in spots:
+        if portion and (size >= KEYS_PER_STEP or portion[-1][0] != partition):
+            yield portion
+            portion, size = [], 0
+        if portion and portion[-1][2] == leaf:
+            portion[-1] = (partition, portion[-1][1], leaf + 1)
+        else:
+            portion.append((partition, leaf, leaf + 1))
+            size += ROWS_MIN
+        size += 2 + (store.live[partition] >> store.trees.leaf_bits)
+    if portion:
+        yield portion
 
 
 def when_loaded(node: Node, keys: Sequence[bytes], action: Callable[[], T]) -> Generator[Until, bool, T]:
@@ -349,10 +356,13 @@ def when_loaded(node: Node, keys: Sequence[bytes], action: Callable[[], T]) -> G
     return found[0]
 
 
-def read_leaves(node: Node, partition: int, first: int, end: int) -> Generator[Until, bool, list[Rows]]:
-    """The rows of each of some leaves that follow each other."""
-    found: list[Rows] = []
-    node.anti_entropy.leaves.read(partition, first, end, lambda rows, _is_judged: found.append(rows), must_judge=False)
-    if not found and not (yield Until(lambda: bool(found), node.context.turn.now + LOAD_S)):
-        raise ExchangeFailedError("the disk is too slow")
-    return node.store.trees.parted(found[0], first, end)
+def read_leaves(node: Node, portion: Sequence[Run]) -> Generator[Until, bool, list[Rows]]:
+    """The rows of each of these leaves."""
+    told: list[Rows] = []
+    for partition, first, end in portion:
+        found: list[Rows] = []
+        node.anti_entropy.leaves.read(partition, first, end, lambda rows, _is_judged, found=found: found.append(rows), must_judge=False)  # type: ignore[misc]
+        if not found and not (yield Until(lambda found=found: bool(found), node.context.turn.now + LOAD_S)):  # type: ignore[misc]
+            raise ExchangeFailedError("the disk is too slow")
+        told += node.store.trees.parted(found[0], first, end)
+    return told
