@@ -67,7 +67,7 @@ class AntiEntropyStatistics:
 class _Pair:
     """This node and a co-replica."""
 
-    __slots__ = ("due", "is_back", "is_marked", "is_usable", "not_before", "refused")
+    __slots__ = ("due", "is_back", "is_marked", "is_usable", "not_before", "refused", "returns")
 
     def __init__(self, due: float) -> None:
         self.due = due
@@ -76,6 +76,8 @@ class _Pair:
         self.is_usable = False
         self.is_back = False
         """Whether the other was away, and was not compared with since. It may not know itself: a process that was stopped."""
+        self.returns = -1
+        """How many times it had come back when it was looked at last; -1 if it never was."""
         self.is_marked = False
         """Whether records for the other got no hint row."""
         self.refused: dict[NodeId, int] = {}
@@ -184,7 +186,9 @@ class AntiEntropy:
         usable = node.topology.usable()
         told = {other: published.decode_hints(node.membership.application_value(other, published.REFUSED)) for other in self._pairs}
         for peer, pair in self._pairs.items():
-            if peer in usable and not pair.is_usable:
+            returns = node.topology.returns.get(peer, 0)
+            if returns != pair.returns:
+                pair.returns = returns
                 pair.is_back = True
                 pair.due = min(pair.due, now + RETURN_S)
             pair.is_usable = peer in usable
@@ -253,7 +257,7 @@ class AntiEntropy:
 
     def _run(self, exchange: Exchange, *, is_whole: bool) -> Steps:
         node, pair = self._node, self._pairs[exchange.peer]
-        refused = dict(pair.refused)
+        refused, returns = dict(pair.refused), node.topology.returns.get(exchange.peer, 0)
         failure = ""
         try:
             yield from exchange.steps()
@@ -271,9 +275,12 @@ class AntiEntropy:
             pair.due = now + RETRY_S
             node.context.turn.events.append(("verbose", f"comparing with {exchange.peer[:8]} ended early: {failure}"))
         elif is_whole:
-            pair.due = now + interval * node.context.rng.uniform(0.9, 1.1) if interval else math.inf
             pair.is_marked = pair.is_marked and pair.refused != refused
-            pair.is_back = False
+            pair.is_back = pair.is_back and pair.returns != returns
+            pair.due = now + interval * node.context.rng.uniform(0.9, 1.1) if interval else math.inf
+            if pair.is_marked or pair.is_back:
+                # It missed something while the two were at it.
+                pair.due = now + RETURN_S
             self.completed_with(exchange.peer)
         if self._is_wanted:
             self._add_up(self._progress, exchange)

@@ -72,6 +72,8 @@ class Topology:
         self.redraw_due = True
         self._drawn_at = turn.now
         self._away_since: dict[NodeId, float] = {}
+        self.returns: dict[NodeId, int] = {}
+        """How many times each node has become usable: whoever looks now and then would miss a short absence."""
         self._drawn: tuple[View, Replication, Ring, bool] | None = None
         self._is_wall_doubted = self._is_far_ahead = False
         """What of this node's clocks the log tells already."""
@@ -207,6 +209,8 @@ class Topology:
         """Members that have been away, as far as this process knows, for longer than `max-hint-window`."""
         now, window_s = self._turn.now, self._settings.max_hint_window
         away = {member.node for member in self._cluster.ring.members} - usable
+        for node in self._away_since.keys() - away:
+            self.returns[node] = self.returns.get(node, 0) + 1
         self._away_since = {node: self._away_since.get(node, now) for node in away}
         return {node for node, since in self._away_since.items() if now - since > window_s}
 

@@ -67,6 +67,44 @@ def test_a_replica_that_missed_writes_without_hints_is_brought_up_as_soon_as_it_
     assert scene.node(0).anti_entropy.figures()["pairs_marked"] == 0
 
 
+def test_an_absence_that_fits_between_two_looks_is_not_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = Scene(nodes=3, directives={"anti-entropy-interval": "600"})
+    assert scene.ask(0, "SET k v") == [b"OK"]
+    scene.run(3.0)
+    monkeypatch.setattr(anti_entropy, "LOOK_S", 30.0)
+    scene.run(0.5)
+    lose(scene.node(2), "k")
+    scene.cut(*both_ways(0, 2), *both_ways(1, 2))
+    scene.run(8.0)
+    mend(scene)
+    monkeypatch.setattr(anti_entropy, "LOOK_S", 0.2)
+    scene.run(35.0)
+    assert check_replicas(scene.world) == []
+
+
+def test_an_absence_during_an_exchange_is_not_taken_for_dealt_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = Scene(nodes=2, directives={"anti-entropy-interval": "600", "read-repair": "off"})
+    monkeypatch.setattr(exchanges, "YOUNG_MS", 20_000)
+    monkeypatch.setattr("respkv.repair.exchange.YOUNG_MS", 20_000)
+    for number in range(30):
+        assert scene.ask(0, f"SET k{number} v") == [b"OK"]
+    scene.run(1.0)
+    lose(scene.node(1), "k1")
+    scene.ask(0, f"RESPKV REPAIR NODE {scene.process(1).me[:8]}")
+    scene.run(1.0)
+    assert scene.node(0).anti_entropy.is_working() or scene.node(1).anti_entropy.is_working()
+    # Only one of the two notices: as if the other one had been stopped.
+    asking = 0 if scene.node(0).anti_entropy.is_working() else 1
+    scene.cut((1 - asking, asking))
+    lose(scene.node(1), "k2")
+    scene.run(4.0)
+    scene.mend((1 - asking, asking))
+    scene.run(20.0)
+    assert held_record(scene.process(1), b"k1")
+    scene.run(22.0)
+    assert check_replicas(scene.world) == []
+
+
 def test_a_replica_that_hints_bring_up_gives_and_takes_nothing() -> None:
     scene = Scene(nodes=3, directives={"sloppy-quorum": "no", "anti-entropy-interval": "5"})
     differ(scene)
