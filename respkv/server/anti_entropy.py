@@ -130,6 +130,10 @@ class AntiEntropy:
         now = self._node.context.turn.now
         if now < self._look_at:
             return
+        if now - self._look_at > RETURN_S:
+            # This process was stopped. The others dial their links to it anew, and until then no answer arrives.
+            for pair in self._pairs.values():
+                pair.not_before = now + RETURN_S
         self._look_at = now + LOOK_S
         self._look_at_pairs(now)
         if self._node.store.trees.spoilt:
@@ -272,7 +276,7 @@ class AntiEntropy:
         now, interval = node.context.turn.now, node.settings.anti_entropy_interval
         if failure:
             self.statistics.failed_total += 1
-            pair.due = now + RETRY_S
+            pair.due = now + (RETRY_S if pair.returns == returns else RETURN_S)
             node.context.turn.events.append(("verbose", f"comparing with {exchange.peer[:8]} ended early: {failure}"))
         elif is_whole:
             pair.is_marked = pair.is_marked and pair.refused != refused

@@ -105,6 +105,20 @@ def test_an_absence_during_an_exchange_is_not_taken_for_dealt_with(monkeypatch: 
     assert check_replicas(scene.world) == []
 
 
+def test_a_process_that_goes_on_leaves_it_to_the_others_to_compare_until_its_links_are_dialled_anew() -> None:
+    scene = Scene(nodes=3, directives={**NO_HINTS, "anti-entropy-interval": "600"})
+    scene.run(3.0)
+    anti_entropy_of_it = scene.node(2).anti_entropy
+    for pair in anti_entropy_of_it._pairs.values():
+        pair.due, pair.is_marked = scene.world.schedule.now + 1.0, True
+    scene.process(2).stop(6.0)
+    scene.run(5.0)
+    assert scene.ask(0, "SET k v") == [b"OK"]
+    scene.run(2.5)
+    assert check_replicas(scene.world) == []
+    assert anti_entropy_of_it.statistics.failed_total == 0
+
+
 def test_a_replica_that_hints_bring_up_gives_and_takes_nothing() -> None:
     scene = Scene(nodes=3, directives={"sloppy-quorum": "no", "anti-entropy-interval": "5"})
     differ(scene)
