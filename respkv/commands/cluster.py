@@ -13,7 +13,7 @@ from respkv.errors import ClientError
 from respkv.membership.members import MemberState
 from respkv.placement.slots import SLOT_COUNT, key_slot
 from respkv.resp.numbers import INTEGER_MAX, parse_integer
-from respkv.resp.writer import EMPTY_ARRAY, OK, bulk, bulks, encode, integer, verbatim
+from respkv.resp.writer import EMPTY_ARRAY, OK, bulk, bulks, encode, integer, simple, verbatim
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -115,7 +115,7 @@ def cluster_nodes(request: Request) -> bytes:
 @command("CLUSTER|SLOTS", arity=2, flags="stale", group="cluster", since="3.0.0", complexity="O(N) where N is the number of partitions")
 def cluster_slots(request: Request) -> bytes:
     """Returns the mapping of cluster slots to nodes."""
-    return slot_map(request.context).slots()
+    return slot_map(request.context).slots(request.resp)
 
 
 @command("CLUSTER|SHARDS", arity=2, flags="stale", group="cluster", since="7.0.0", complexity="O(N) where N is the number of partitions")
@@ -237,7 +237,7 @@ def cluster_saveconfig(request: Request) -> bytes:
 @command("CLUSTER|BUMPEPOCH", arity=2, flags=_CHANGE, group="cluster", since="3.0.0", complexity="O(1)")
 def cluster_bumpepoch(request: Request) -> bytes:
     """Advances the cluster config epoch: it changes with the ring alone."""
-    return bulk(b"STILL %d" % request.context.ring.epoch)
+    return simple(f"STILL {request.context.ring.epoch}")
 
 
 @command("CLUSTER|HELP", arity=2, flags="loading stale", group="cluster", since="5.0.0", complexity="O(1)")

@@ -10,7 +10,7 @@ from respkv.commands.table import COMMANDS, Command, command, find
 from respkv.commands.tips import tips
 from respkv.errors import ClientError, SyntaxProblemError
 from respkv.resp.glob import matches
-from respkv.resp.writer import EMPTY_ARRAY, array, bulk, bulks, encode, integer, mapping, null, set_of, simple
+from respkv.resp.writer import array, bulk, bulks, encode, integer, mapping, null, set_of, simple
 
 if TYPE_CHECKING:
     from respkv.commands.context import Request
@@ -196,9 +196,9 @@ def described(entry: Command, request: Request) -> bytes:
             integer(keys.last),
             integer(keys.step),
             set_of([simple(category) for category in categories(entry)], resp),
-            bulks([tip.encode() for tip in tips(entry.name, scan_scope=request.context.settings.scan_scope)]),
-            array([_key_specification(entry, resp)]) if keys.first else EMPTY_ARRAY,
-            array([described(each, request) for each in entry.subcommands.values()]),
+            set_of([bulk(tip.encode()) for tip in tips(entry.name, scan_scope=request.context.settings.scan_scope)], resp),
+            set_of([_key_specification(entry, resp)] if keys.first else [], resp),
+            array([described(each, request) for each in entry.subcommands.values()]) if entry.subcommands else set_of([], resp),
         ]
     )
 

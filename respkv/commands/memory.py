@@ -97,9 +97,11 @@ def memory_stats(request: Request) -> bytes:
     context = request.context
     facts = context.facts
     resident = facts.get("rss_bytes", 0)
+    peak = max(facts.get("rss_peak_bytes", 0), resident)
+    dataset = dataset_bytes(context)
     client_bytes = sum(client.out_bytes for client in context.clients.values())
     told = {
-        "peak.allocated": max(facts.get("rss_peak_bytes", 0), resident),
+        "peak.allocated": peak,
         "total.allocated": resident,
         "startup.allocated": facts.get("rss_startup_bytes", 0),
         "replication.backlog": 0,
@@ -109,9 +111,14 @@ def memory_stats(request: Request) -> bytes:
         "aof.buffer": 0,
         "lua.caches": 0,
         "functions.caches": 0,
+        "overhead.total": max(resident - dataset, 0),
         "keys.count": sum(context.store.live),
         "keys.bytes-per-key": bytes_per_key(context),
-        "dataset.bytes": dataset_bytes(context),
+        "dataset.bytes": dataset,
+        "dataset.percentage": dataset / resident * 100 if resident else 0.0,
+        "peak.percentage": resident / peak * 100 if peak else 0.0,
+        "fragmentation": 1.0,
+        "fragmentation.bytes": 0,
         "hints.bytes": context.hints.bytes,
     }
     return encode(told, request.resp)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from respkv.membership.members import MemberState
 from respkv.placement.slots import SLOT_COUNT
-from respkv.resp.writer import EMPTY_ARRAY, array, bulk, encode, integer
+from respkv.resp.writer import array, bulk, encode, integer, mapping
 
 if TYPE_CHECKING:
     from respkv.commands.context import Context
@@ -46,7 +46,7 @@ class SlotMap:
     def __init__(self, context: Context) -> None:
         """Draw it."""
         self._me = context.me
-        self._slots = b""
+        self._slots: dict[int, bytes] = {}
         self._text = ""
         self.epoch = context.ring.epoch
         ring = {member.node for member in context.ring.members}
@@ -58,18 +58,18 @@ class SlotMap:
         """The slots of which a node is shown as the master."""
         return _merged([Range(found.first, found.last, (node,)) for found in self.ranges if found.nodes[0] == node])
 
-    def slots(self) -> bytes:
+    def slots(self, resp: int) -> bytes:
         """CLUSTER SLOTS."""
-        if not self._slots:
-            told = {member.address.node: _slots_node(member) for member in self.members}
+        if resp not in self._slots:
+            told = {member.address.node: _slots_node(member, resp) for member in self.members}
             firsts: dict[NodeId, Range] = {}
             for found in self.ranges:
                 firsts.setdefault(found.nodes[0], found)
             parts = [_slots_range(found, [told[found.nodes[0]]]) for found in firsts.values()]
             introduced = set(map(id, firsts.values()))
             parts += [_slots_range(found, [told[node] for node in found.nodes]) for found in self.ranges if id(found) not in introduced]
-            self._slots = array(parts)
-        return self._slots
+            self._slots[resp] = array(parts)
+        return self._slots[resp]
 
     def shards(self, resp: int) -> bytes:
         """CLUSTER SHARDS: each live node with its slots."""
@@ -147,9 +147,9 @@ def _merged(ranges: list[Range]) -> list[Range]:
     return merged
 
 
-def _slots_node(member: MemberView) -> bytes:
+def _slots_node(member: MemberView, resp: int) -> bytes:
     address = member.address
-    return array([bulk(address.host.encode()), integer(address.port), bulk(address.node.encode()), EMPTY_ARRAY])
+    return array([bulk(address.host.encode()), integer(address.port), bulk(address.node.encode()), mapping([], resp)])
 
 
 def _slots_range(found: Range, nodes: list[bytes]) -> bytes:

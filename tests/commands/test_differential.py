@@ -119,6 +119,13 @@ def stock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield path
 
 
+@pytest.fixture(scope="module")
+def cluster_stock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with stock_server(tmp_path_factory.mktemp("redis"), "--cluster-enabled", "yes") as path, StockConnection(path) as client:
+        client.ask("CLUSTER ADDSLOTSRANGE 0 16383")
+        yield path
+
+
 @pytest.fixture(scope="module", params=[1, 3, 5])
 def world(request: pytest.FixtureRequest) -> World:
     # The clocks are set all the time, to those of redis-server.
@@ -200,3 +207,17 @@ def test_what_is_said_of_the_server_and_of_its_arguments_is_what_redis_says(stoc
     with StockConnection(stock) as theirs:
         told = [split_replies(each.ask(f"HELLO {protocol}", "FLUSHALL", line)) for each in (ours, theirs)]
     assert told[0][1:] == told[1][1:]
+
+
+def kinds(reply: bytes) -> list[str]:
+    """The types that a reply is made of, in order: what a client's parser makes of it."""
+    return [line[:1] for line in reply.decode().split("\r\n") if line[:1] in {*"*~%>$+-:,_#=("}]
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+@pytest.mark.parametrize("line", ["COMMAND INFO get ping", "COMMAND INFO mget dbsize config|get", "CLUSTER SLOTS", "CLUSTER BUMPEPOCH"])
+def test_what_is_said_of_commands_and_slots_has_the_types_that_redis_gives_it(cluster_stock: Path, line: str, protocol: int) -> None:
+    ours = World(1, scan_scope="primary").connect()
+    with StockConnection(cluster_stock) as theirs:
+        told = [split_replies(each.ask(f"HELLO {protocol}", line)) for each in (ours, theirs)]
+    assert kinds(told[0][1]) == kinds(told[1][1])

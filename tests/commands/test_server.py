@@ -121,6 +121,8 @@ def test_what_all_keys_take_is_what_memory_usage_tells_of_each(maxmemory: str) -
     assert told[b"keys.count"] == 50
     assert told[b"keys.bytes-per-key"] == usage
     assert told[b"dataset.bytes"] == 50 * usage
+    assert told[b"overhead.total"] == max(told[b"total.allocated"] - told[b"dataset.bytes"], 0)
+    assert {b"dataset.percentage", b"peak.percentage", b"fragmentation", b"fragmentation.bytes"} <= set(told)
 
 
 def test_each_container_explains_itself() -> None:
