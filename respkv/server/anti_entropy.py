@@ -188,7 +188,9 @@ class AntiEntropy:
             self._pairs = {peer: self._pairs.get(peer) or _Pair(now + node.context.rng.uniform(0.0, interval)) for peer in sorted(peers)}
         self._table = table
         usable = node.topology.usable()
-        told = {other: published.decode_hints(node.membership.application_value(other, published.REFUSED)) for other in self._pairs}
+        # Not only of co-replicas: any node may have brought a write to one of the two, and kept no hint for the other.
+        others = {member.node for member in table.ring.members} - {node.me}
+        told = {other: published.decode_hints(node.membership.application_value(other, published.REFUSED)) for other in sorted(others)}
         for peer, pair in self._pairs.items():
             returns = node.topology.returns.get(peer, 0)
             if returns != pair.returns:
@@ -204,9 +206,10 @@ class AntiEntropy:
         node = self._node
         found = {other: counts.get(peer[: published.ID_DIGITS], 0) for other, counts in told.items()}
         found[node.me] = node.hints.refused.get(peer, 0)
-        if any(count > pair.refused.get(other, 0) for other, count in found.items()):
+        # Not only if it is more: a node that was started again counts from zero.
+        if any(count and count != pair.refused.get(other, 0) for other, count in found.items()):
             pair.is_marked = True
-            pair.due = node.context.turn.now
+            pair.due = min(pair.due, node.context.turn.now)
         pair.refused = found
 
     def _is_able(self, peer: NodeId) -> bool:

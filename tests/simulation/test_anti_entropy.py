@@ -317,3 +317,48 @@ def test_what_a_coordinator_without_a_copy_brought_to_some_replicas_before_it_di
     scene.wait_for_rest()
     scene.run(6.0)
     assert check_replicas(scene.world) == []
+
+
+def test_a_pair_that_is_marked_again_and_again_is_compared_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = Scene(nodes=3, directives={"anti-entropy-interval": "600", "read-repair": "off"})
+    assert scene.ask(0, "SET k v") == [b"OK"]
+    scene.run(12.0)
+    lose(scene.node(2), "k")
+    # Somebody always holds hints for one of the two, and others find no room.
+    monkeypatch.setattr(anti_entropy.AntiEntropy, "_are_hinted", lambda *_: True)
+    for _ in range(40):
+        refused = scene.node(0).hints.refused
+        refused[scene.process(2).me] = refused.get(scene.process(2).me, 0) + 1
+        scene.run(1.0)
+    assert check_replicas(scene.world) == []
+
+
+def test_a_node_without_a_copy_may_be_the_one_that_kept_no_hint() -> None:
+    scene = Scene(nodes=4, directives={"replication-factor": "2", "anti-entropy-interval": "600", "read-repair": "off"})
+    key = scene.key_of(primary=0, without=1)
+    (other,) = (process.index for process in scene.world.primaries(key.encode()) if process.index)
+    assert scene.ask(0, f"SET {key} v") == [b"OK"]
+    scene.run(12.0)
+    scene.node(1).hints.refused[scene.process(other).me] = 5
+    lose(scene.node(other), key)
+    scene.run(6.0)
+    assert check_replicas(scene.world) == []
+
+
+def test_what_a_node_refused_since_it_was_started_again_is_not_less_than_what_it_refused_before() -> None:
+    scene = Scene(nodes=4, directives={"replication-factor": "2", "anti-entropy-interval": "600", "read-repair": "off"})
+    key = scene.key_of(primary=0, without=1)
+    (other,) = (process.index for process in scene.world.primaries(key.encode()) if process.index)
+    assert scene.ask(0, f"SET {key} v") == [b"OK"]
+    scene.node(1).hints.refused[scene.process(other).me] = 5
+    scene.run(12.0)
+    scene.cut(*both_ways(0, 1), *both_ways(2, 1), *both_ways(3, 1))
+    scene.process(1).kill()
+    scene.process(1).restart()
+    scene.run(0.5)
+    scene.node(1).hints.refused[scene.process(other).me] = 3
+    scene.run(2.0)
+    scene.mend(*both_ways(0, 1), *both_ways(2, 1), *both_ways(3, 1))
+    lose(scene.node(other), key)
+    scene.run(20.0)
+    assert check_replicas(scene.world) == []
