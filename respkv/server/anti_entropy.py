@@ -20,7 +20,7 @@ from respkv.commands import published
 from respkv.commands.repair import Progress, RepairRequest
 from respkv.coordinator.operations import Steps, Until
 from respkv.errors import PeerProtocolError
-from respkv.server.exchanges import Exchange, ExchangeFailedError, PeerBusyError, shared_with
+from respkv.server.exchanges import PATIENCE_MAX, Exchange, ExchangeFailedError, NoAnswerError, PeerBusyError, shared_with
 from respkv.server.leaves import LeafReader
 from respkv.storage.hash_trees import waiting
 from respkv.transport import border
@@ -67,12 +67,14 @@ class AntiEntropyStatistics:
 class _Pair:
     """This node and a co-replica."""
 
-    __slots__ = ("due", "is_back", "is_marked", "is_usable", "not_before", "refused", "returns")
+    __slots__ = ("due", "is_back", "is_marked", "is_usable", "not_before", "patience", "refused", "returns")
 
     def __init__(self, due: float) -> None:
         self.due = due
         self.not_before = 0.0
         """It was busy."""
+        self.patience = 1
+        """How many times as long as usual its answers are waited for."""
         self.is_usable = False
         self.is_back = False
         """Whether the other was away, and was not compared with since. It may not know itself: a process that was stopped."""
@@ -250,7 +252,7 @@ class AntiEntropy:
     # --- one exchange
 
     def _begin(self, peer: NodeId, partition: int | None, *, is_wanted: bool) -> None:
-        exchange = self._exchange = Exchange(self._node, peer, partition=partition)
+        exchange = self._exchange = Exchange(self._node, peer, partition=partition, patience=self._pairs[peer].patience)
         self._is_wanted = is_wanted
         self._node.operations.start(self._run(exchange, is_whole=partition is None), on_done=lambda _: self._ended(exchange))
 
@@ -274,6 +276,9 @@ class AntiEntropy:
             return b""
         except (ExchangeFailedError, PeerProtocolError) as error:
             failure = str(error)
+            pair.patience = min(2 * pair.patience, PATIENCE_MAX) if isinstance(error, NoAnswerError) else pair.patience
+        else:
+            pair.patience = 1
         self._exchange = None
         self._count(exchange)
         now, interval = node.context.turn.now, node.settings.anti_entropy_interval

@@ -15,6 +15,7 @@ from respkv.server.exchanges import (
     LEAVES_PER_CALL,
     NOT_YET,
     PARTITIONS_PER_CALL,
+    ExchangeFailedError,
     follow_changes,
     packed_roots,
     portions,
@@ -35,6 +36,8 @@ SERVED_S = 2.0
 FOLLOWS_S = 1.0
 """How long whoever asks for roots waits for the trees before he is told to ask again."""
 KEYS_PER_LISTING_MAX = 1000
+LISTING_S = 2.0
+"""Where leaves take longer to read than this, they are told in several answers."""
 _encode = msgspec.msgpack.Encoder().encode
 _decode_roots_request = border.reader(RootsRequest)
 _decode_partitions = border.reader(list[int])
@@ -131,15 +134,21 @@ class ExchangeCalls:
     def _tell_keys(self, call: Call, spots: list[Spot]) -> Steps:
         told: list[Listing] = []
         size = keys_count = 0
+        enough_at = self._node.context.turn.now + LISTING_S
         for portion in portions(self._node, spots):
             if told:
                 yield from step(self._node)
-            for rows in (yield from read_leaves(self._node, portion)):
+            try:
+                leaves = yield from read_leaves(self._node, portion)
+            except ExchangeFailedError as error:
+                call.answer(b"-ERR %b\r\n" % str(error).encode())
+                return b""
+            for rows in leaves:
                 listing = listing_of(rows)
                 told.append(listing)
                 keys_count += len(rows)
                 size += len(listing.marks) + sum(map(len, listing.keys))
-            if size >= PIECE_BYTES_MAX or keys_count >= KEYS_PER_LISTING_MAX:
+            if size >= PIECE_BYTES_MAX or keys_count >= KEYS_PER_LISTING_MAX or self._node.context.turn.now >= enough_at:
                 break
         call.answer(_encode(told))
         return b""

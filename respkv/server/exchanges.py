@@ -51,6 +51,8 @@ if TYPE_CHECKING:
 BUSY = b"-BUSY it compares itself with another node\r\n"
 NOT_YET = b"-NOTYET its hash trees follow what has changed\r\n"
 ANSWER_S = 5.0
+PATIENCE_MAX = 32
+"""How many times as long an answer is waited for that did not come several times in a row: of a slow disk, or a long record."""
 ROOTS_S = 60.0
 """The other side's trees follow what has changed first, and under load there is little time for that."""
 LOAD_S = 30.0
@@ -77,6 +79,10 @@ Run = tuple[int, int, int]
 
 class ExchangeFailedError(Exception):
     """The other side did not answer, or would not."""
+
+
+class NoAnswerError(ExchangeFailedError):
+    """The other side did not answer in time."""
 
 
 class PeerBusyError(ExchangeFailedError):
@@ -109,6 +115,7 @@ class Exchange:
         "_answer_bytes",
         "_found",
         "_node",
+        "_patience",
         "_worked_since",
         "_young",
         "bytes_total",
@@ -122,9 +129,10 @@ class Exchange:
         "peer",
     )
 
-    def __init__(self, node: Node, peer: NodeId, *, partition: int | None = None) -> None:
+    def __init__(self, node: Node, peer: NodeId, *, partition: int | None = None, patience: int = 1) -> None:
         """Of all partitions that both hold, or of one."""
         self._node = node
+        self._patience = patience
         self.only = partition
         self._found: list[Difference] = []
         self._young: list[Difference] = []
@@ -189,10 +197,10 @@ class Exchange:
             self._answer_bytes = len(answer)
             return (decode(answer),)
 
-        answers = yield Ask([self.peer], name, packed, timeout_s=ANSWER_S, decode=measured)
+        answers = yield Ask([self.peer], name, packed, timeout_s=ANSWER_S * self._patience, decode=measured)
         answer = answers[self.peer]
         if answer is None:
-            raise ExchangeFailedError("no answer")
+            raise NoAnswerError("no answer")
         if is_error(answer):
             failure = {BUSY: PeerBusyError, NOT_YET: NotYetError}.get(answer, ExchangeFailedError)
             raise failure(answer[1:].decode("utf-8", "replace").strip())
@@ -236,12 +244,14 @@ class Exchange:
                 for found in differences(rows, listing):
                     if not found.is_young(clock):
                         self._found.append(found)
-                    elif len(self._young) < YOUNG_KEPT_MAX:
+                    else:
                         self._young.append(found)
         self.keys_compared += compared
         yield from self._rest(self._answer_bytes + compared * COST_OF_A_KEY, is_prompt=False)
         if len(self._found) >= PIECE_KEYS_MAX:
             yield from self._settle()
+        if len(self._young) >= YOUNG_KEPT_MAX:
+            yield from self._settle_young()
         return spots[len(listings) :]
 
     def _settle_young(self) -> Part:

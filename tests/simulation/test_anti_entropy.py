@@ -362,3 +362,40 @@ def test_what_a_node_refused_since_it_was_started_again_is_not_less_than_what_it
     lose(scene.node(other), key)
     scene.run(20.0)
     assert check_replicas(scene.world) == []
+
+
+def test_of_more_young_keys_than_are_kept_none_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exchanges, "YOUNG_KEPT_MAX", 5)
+    scene = Scene(nodes=2, directives={**OFF, "read-repair": "off"})
+    scene.ask(0, *(f"SET k{number} v" for number in range(60)))
+    scene.run(0.1)
+    lose(scene.node(1), *(f"k{number}" for number in range(40)))
+    scene.ask(0, f"RESPKV REPAIR NODE {scene.process(1).me[:8]}")
+    scene.run(0.2)
+    assert any(node.anti_entropy.is_working() for _, node in scene.world.nodes())
+    scene.run(20.0)
+    assert check_replicas(scene.world) == []
+
+
+@pytest.mark.parametrize(("slowness", "count"), [(100.0, 120), (1000.0, 30)], ids=["many reads", "long reads"])
+def test_a_disk_that_takes_long_is_waited_for(slowness: float, count: int) -> None:
+    scene = Scene(nodes=3, directives={**NO_HINTS, "anti-entropy-interval": "600", "maxmemory": "500"}, memtable_bytes=1 << 10)
+    differ(scene, count)
+    for process, node in scene.world.nodes():
+        assert not node.store.resident
+        process.disk.slowness, process.disk.sync_s = slowness, (0.0, 0.0)
+    scene.mend(*both_ways(0, 2), *both_ways(1, 2))
+    scene.run(500.0)
+    assert check_replicas(scene.world) == []
+
+
+def test_a_disk_that_gives_nothing_is_no_bug_of_the_node_that_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exchanges, "LOAD_S", 0.5)
+    scene = Scene(nodes=3, directives={**NO_HINTS, "anti-entropy-interval": "600", "maxmemory": "500"}, memtable_bytes=1 << 10)
+    differ(scene, 30)
+    for process, _ in scene.world.nodes():
+        process.disk.slowness, process.disk.sync_s = 1000.0, (0.0, 0.0)
+    scene.mend(*both_ways(0, 2), *both_ways(1, 2))
+    scene.run(20.0)
+    assert sum(node.anti_entropy.statistics.failed_total for _, node in scene.world.nodes()) > 0
+    assert scene.world.problems == []
