@@ -40,6 +40,10 @@ PIECE_BYTES_MAX = 256 * 1024
 KEPT = b"+OK\r\n"
 DOUBTED = b"-ERR what it holds may have to be set aside\r\n"
 ANSWER_S = 5.0
+PATIENCE_MAX = 32
+"""How many times as long a node is waited for that did not answer several times in a row: its disk is slow, or the records are long."""
+PIECE_S = 2.0
+"""Where rows take longer to read than this, they are told in several answers."""
 RETRY_S = 0.1
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -83,6 +87,7 @@ class Copying:
         "_high",
         "_low",
         "_node",
+        "_patience",
         "_positions",
         "_retry_at",
         "_running",
@@ -97,6 +102,7 @@ class Copying:
         self._node = node
         self._low, self._high = low, high
         self._positions: dict[NodeId, Position] = {}
+        self._patience: dict[NodeId, int] = {}
         self._running: set[NodeId] = set()
         self._done: set[NodeId] = set()
         """Nodes that were read from end to end, and what they told is in the log: not durably, which is the caller's to wait for."""
@@ -178,8 +184,10 @@ class Copying:
         while position is not None:
             yield from self._wait_for_room()
             asked_at = node.context.turn.now
-            answers = yield Ask([source], "rows", _encode(position), ANSWER_S, partial(self._read, position))
+            patience = self._patience.get(source, 1)
+            answers = yield Ask([source], "rows", _encode(position), ANSWER_S * patience, partial(self._read, position))
             piece = answers[source]
+            self._patience[source] = min(2 * patience, PATIENCE_MAX) if piece is None else 1
             # One that is to set aside what it holds may not know it yet.
             if piece is None or is_error(piece) or self.is_over or source in node.replica.distrusted:
                 return b""
@@ -242,7 +250,7 @@ def keep(node: Node, pairs: list[bytes], then: Callable[[], None]) -> None:
 class HandingOn:
     """Sends the partitions in whose preference list this node stands in [low, high) to the first `low`, and drops them if it is to."""
 
-    __slots__ = ("_drops", "_high", "_low", "_node", "_partition", "_running", "is_done", "is_over", "keys_total")
+    __slots__ = ("_drops", "_high", "_low", "_node", "_partition", "_patience", "_running", "is_done", "is_over", "keys_total")
 
     def __init__(self, node: Node, *, low: int, high: int, drops: bool) -> None:
         """Nothing is sent yet."""
@@ -250,6 +258,7 @@ class HandingOn:
         self._low, self._high = low, high
         self._drops = drops
         self._partition = 0
+        self._patience = 1
         self._running = False
         self.keys_total = 0
         self.is_done = False
@@ -327,7 +336,8 @@ class HandingOn:
                 pairs += rows[start]
                 size += len(pairs[-2]) + len(pairs[-1])
                 start += 1
-            answers = yield Ask(keepers, "keep", _encode(pairs), timeout_s=ANSWER_S)
+            answers = yield Ask(keepers, "keep", _encode(pairs), timeout_s=ANSWER_S * self._patience)
+            self._patience = min(2 * self._patience, PATIENCE_MAX) if None in answers.values() else 1
             if any(answer != KEPT for answer in answers.values()):
                 return False
         return True
@@ -391,9 +401,10 @@ def _serve(node: Node, call: Call, position: Position) -> Steps:
 class _Serving:
     """One answer, gathered from as many partitions as it has room for."""
 
-    __slots__ = ("_call", "_node", "_pairs", "_position", "_size", "_waiting")
+    __slots__ = ("_began", "_call", "_node", "_pairs", "_position", "_size", "_waiting")
 
     def __init__(self, node: Node, call: Call, position: Position) -> None:
+        self._began = node.context.turn.now
         self._node = node
         self._call = call
         self._position: Position | None = position
@@ -429,7 +440,8 @@ class _Serving:
         """Read until the answer is full. What is in memory comes at once, so this is a loop and no recursion."""
         while not self._waiting:
             position = self._position
-            if position is None or self._size >= PIECE_BYTES_MAX or len(self._pairs) >= 2 * PIECE_ROWS:
+            is_late = self._node.context.turn.now >= self._began + PIECE_S
+            if position is None or is_late or self._size >= PIECE_BYTES_MAX or len(self._pairs) >= 2 * PIECE_ROWS:
                 rebuild = self._node.rebuild
                 piece = Piece(self._pairs, position, is_whole=not rebuild.lacks_data)
                 self._call.answer(DOUBTED if rebuild.may_set_aside else _encode(piece))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from respkv.server import copying
 from respkv.server.copying import PIECE_ROWS
 from respkv.server.rebuild import MARKER_FILE
+from respkv.simulation.copies import check_copies
 from respkv.simulation.process import Process
 from tests.simulation.scene import Scene
 
@@ -91,3 +93,25 @@ def test_no_more_is_copied_than_the_disk_keeps_up_with() -> None:
     # Of two sources, each of which tells less than twice as much at once.
     assert 0 < most < 4 * PIECE_ROWS
     assert answers(scene) == [[b"v"]] * len(KEYS[::7])
+
+
+def test_disks_that_take_long_keep_nobody_from_being_rebuilt() -> None:
+    scene, process = emptied(memtable_bytes=1 << 12)
+    for index in (0, 2):
+        store = scene.node(index).store
+        store.evict(0, keep={}, partitions_max=16)
+        assert not store.resident
+        scene.process(index).disk.slowness = 1000.0
+    scene.run(200.0)
+    assert MARKER_FILE in process.disk.files
+
+
+def test_who_takes_long_to_keep_what_is_handed_on_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As a record of many megabytes would, on a slow link.
+    monkeypatch.setattr(copying, "ANSWER_S", 0.001)
+    scene = Scene(nodes=3, delay_s=(0.004, 0.006))
+    assert scene.ask(0, *(f"SET {key} v" for key in KEYS[:50])) == [b"OK"] * 50
+    assert scene.ask(0, "CONFIG SET replication-factor 2") == [b"OK"]
+    scene.run(60.0)
+    scene.wait_for_rest()
+    assert check_copies(scene.world) == []
