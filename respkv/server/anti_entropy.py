@@ -154,6 +154,11 @@ class AntiEntropy:
         """Whether an exchange that this node began is under way."""
         return self._exchange is not None
 
+    def is_busy_for(self, peer: NodeId) -> bool:
+        """Whether a node that wants to compare itself with this one has to wait. Of two that want each other the lower id begins."""
+        exchange = self._exchange
+        return exchange is not None and (exchange.has_begun or (exchange.peer == peer and self._node.me < peer))
+
     def figures(self) -> dict[str, int | str]:
         """What INFO tells."""
         counted, store = self.statistics, self._node.store

@@ -64,7 +64,7 @@ class ExchangeCalls:
         """Whether this node compares itself with another one: what that one brings need not be brought twice."""
         node = self._node
         now = node.context.turn.now
-        if node.anti_entropy.is_working() or (self._served not in {None, source} and now - self._served_at < SERVED_S):
+        if node.anti_entropy.is_busy_for(source) or (self._served not in {None, source} and now - self._served_at < SERVED_S):
             return True
         if self._served != source or now - self._served_at >= SERVED_S:
             self._look = None

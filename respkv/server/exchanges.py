@@ -119,6 +119,7 @@ class Exchange:
         "_worked_since",
         "_young",
         "bytes_total",
+        "has_begun",
         "keys_compared",
         "keys_given",
         "keys_taken",
@@ -140,6 +141,8 @@ class Exchange:
         self._worked_since = 0.0
         self._answer_bytes = 0
         self.peer = peer
+        self.has_begun = False
+        """Whether the other side takes part: until then this node may still take part in another one's."""
         self.partitions_compared = 0
         """By their roots."""
         self.partitions_count = 0
@@ -176,10 +179,13 @@ class Exchange:
             mine = packed_roots(node, partitions)
             request = RootsRequest(node.cluster.ring.epoch, node.coordinator.quorum.n, digest(mine), self.only)
             try:
-                return mine, (yield from self._call("tree-roots", request, _decode_roots))
+                theirs = yield from self._call("tree-roots", request, _decode_roots)
             except NotYetError:
                 if node.context.turn.now >= give_up_at:
                     raise
+            else:
+                self.has_begun = True
+                return mine, theirs
 
     def tell_end(self) -> Steps:
         """Let the other side know that it ended well."""

@@ -6,12 +6,14 @@ import json
 
 import pytest
 
+from respkv.coordinator.operations import Rest, Steps
 from respkv.server import anti_entropy, exchange_calls, exchanges
 from respkv.server.exchanges import packed_roots
 from respkv.server.node import Node
 from respkv.simulation.copies import check_replicas, check_trees, held_record
 from respkv.storage.hash_trees import waiting
 from respkv.versions import records, vectors
+from respkv.versions.records import identity
 from tests.simulation.scene import Scene
 
 NO_HINTS = {"max-hints-size": "1", "speculative-retry": "0", "sloppy-quorum": "no"}
@@ -399,3 +401,27 @@ def test_a_disk_that_gives_nothing_is_no_bug_of_the_node_that_waits_for_it(monke
     scene.run(20.0)
     assert sum(node.anti_entropy.statistics.failed_total for _, node in scene.world.nodes()) > 0
     assert scene.world.problems == []
+
+
+def test_nodes_under_full_load_that_all_want_each_other_do_not_keep_each_other_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    def step(node: Node) -> Steps:
+        yield Rest(node.context.turn.now + 0.01)
+        return b""
+
+    monkeypatch.setattr(exchanges, "step", step)
+    monkeypatch.setattr(exchanges, "CHANGES_PER_STEP", 1)
+    monkeypatch.setattr(anti_entropy, "CHANGES_PER_TURN", 0)
+    scene = Scene(nodes=3, directives={"anti-entropy-interval": "600", "read-repair": "off"})
+    keys = [b"k%d" % number for number in range(300)]
+    for key in keys:
+        assert scene.ask(0, f"SET {key.decode()} v") == [b"OK"]
+    scene.run(10.0)
+    for _, node in scene.world.nodes():
+        node.topology.returns = {peer: count + 1 for peer, count in node.topology.returns.items()}
+    # All is written again and again: to follow that takes the trees three seconds.
+    for _ in range(1200):
+        for _, node in scene.world.nodes():
+            for key in keys:
+                node.store.changed.setdefault(key, identity(node.store.get(key)))
+        scene.run(0.05)
+    assert [node.anti_entropy.statistics.exchanges_total for _, node in scene.world.nodes()] == [4, 4, 4]
