@@ -349,6 +349,10 @@ class HandingOn:
         found: list[bool] = []
 
         def drop() -> None:
+            if self.is_over or node.replica.holds[partition]:
+                # It belongs here again.
+                found.append(False)
+                return
             unchanged = [key for key, record in rows if store.get(key) == record]
             # A copy with a hint row belongs to its owner: it goes when that has it.
             dropped = [key for key in unchanged if not node.hints.is_held(key)]

@@ -6,6 +6,8 @@ the change, the stage, and a percentage or "done". The live node with the lowest
 Rule 1: a node's work of a stage counts only if it began when all members knew of the stage: a node that did not know may have
 had writes acknowledged by the old rule, which nobody sends to the added replicas. A member that is away is waited for.
 Rule 2: what is done is on the disk before it is said, and a small file says it again after a restart.
+Rule 3: a change of which not all members had heard may be overruled by another, as after a cut. What it brought to nodes that are
+no replicas is handed on and dropped once all is calm: until then no deletion of these keys goes.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from respkv.commands.published import DONE, RESIZE, stage_name, stage_of
 from respkv.config.cluster_value import marked_nodes, next_stage
-from respkv.config.replication import DROPPING, SWITCHED
+from respkv.config.replication import DROPPING, PREPARING, SWITCHED
 from respkv.server.copying import Copying, HandingOn
 
 if TYPE_CHECKING:
@@ -24,13 +26,14 @@ if TYPE_CHECKING:
     from respkv.server.node import Node
 
 DONE_FILE = "resized"
+OVERRULED = " overruled"
 LOOK_S = 0.1
 
 
 class Resizing:
     """Copies what this node is to hold, hands on what it is not, and sees to it that the change comes to its end."""
 
-    __slots__ = ("_advancing", "_done", "_look_at", "_node", "_stage", "_was_known", "_work")
+    __slots__ = ("_advancing", "_done", "_look_at", "_node", "_overruled", "_stage", "_was_known", "_work")
 
     def __init__(self, node: Node) -> None:
         """Nothing changes."""
@@ -39,6 +42,8 @@ class Resizing:
         """The change and the stage that this node works on."""
         self._done = ""
         """The change and the stage that it has done its part of."""
+        self._overruled = False
+        """Whether it may hold what a change that was overruled has left."""
         self._work: Copying | HandingOn | None = None
         self._was_known = False
         """Whether all members knew of the stage when the present work began."""
@@ -47,31 +52,34 @@ class Resizing:
 
     def restore(self, done: bytes) -> None:
         """What this node had done before it was started again."""
-        self._done = done.decode("ascii", "replace")
+        text = done.decode("ascii", "replace")
+        self._done, self._overruled = text.removesuffix(OVERRULED), text.endswith(OVERRULED)
 
     def next_due(self) -> float | None:
         """When `tick` is to be called again."""
-        return self._look_at if self._node.cluster.value.resize is not None else None
+        return self._look_at if self._node.cluster.value.resize is not None or self._overruled else None
 
     def tick(self) -> None:
         """Once a turn."""
         node = self._node
-        resize = node.cluster.value.resize
+        now, resize = node.context.turn.now, node.cluster.value.resize
         if resize is None:
             if self._stage:
-                self._begin("", None)
+                self._leave_for("")
                 node.topology.dropping = False
                 node.topology.redraw_due = True
                 node.membership.publish(RESIZE, "")
                 node.context.turn.events.append(("notice", "the change of replication-factor has come to its end"))
+            if self._overruled and now >= self._look_at:
+                self._look_at = now + LOOK_S
+                self._drop_what_is_left()
             return
-        now = node.context.turn.now
         if now < self._look_at:
             return
         self._look_at = now + LOOK_S
         name = stage_name(resize)
         if name != self._stage:
-            self._begin(name, None)
+            self._leave_for(name)
         if self._done != name:
             self._carry_on(resize)
         elif resize.stage == DROPPING:
@@ -84,6 +92,29 @@ class Resizing:
         if self._work is not None:
             self._work.is_over = True
         self._stage, self._work = stage, work
+
+    def _leave_for(self, stage: str) -> None:
+        """Go on to another stage, or to none. Only of a change that nobody knew of who overruled it is the first stage the last."""
+        change, _, number = self._stage.rpartition(".")
+        if number == str(PREPARING) and stage.rpartition(".")[0] != change:
+            self._overruled = True
+            self._save()
+        self._begin(stage, None)
+
+    def _drop_what_is_left(self) -> None:
+        """Hand on what this node is no replica of, and drop it; not what it holds for another one."""
+        node = self._node
+        if node.reaping.unrest:
+            self._begin("", None)
+        elif self._work is None:
+            self._begin("", HandingOn(node, low=node.coordinator.quorum.n, high=node.cluster.members_count, drops=True))
+        elif self._work_is_done():
+            self._overruled = False
+            self._save()
+            self._begin("", None)
+
+    def _save(self) -> None:
+        self._node.context.save_file(DONE_FILE, f"{self._done}{OVERRULED if self._overruled else ''}".encode())
 
     def _percent(self) -> int:
         return 0 if self._work is None else min(self._work.percent(), 99)
@@ -132,7 +163,7 @@ class Resizing:
             if name == self._stage and self._done != name:
                 self._done = name
                 self._look_at = node.context.turn.now
-                node.context.save_file(DONE_FILE, name.encode())
+                self._save()
 
         node.context.turn.when_durable(say)
 

@@ -426,3 +426,30 @@ def test_one_broken_path_marks_nobody(protocol: str) -> None:
     assert not any(marked_nodes(node.cluster.value) for _, node in scene.world.nodes())
     scene.run(20.0)
     assert [len(marked_nodes(node.cluster.value)) for _, node in scene.world.nodes()] == [1, 1]
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_copies_of_a_change_of_n_that_another_change_has_overruled_are_dropped(*, restarts: bool) -> None:
+    """They stayed for ever, and with them every deletion of their keys."""
+    scene = Scene(nodes=5, directives={"replication-factor": "3", "tombstone-grace": "5"})
+    keys = [f"k{number}" for number in range(60)]
+    cut = [(left, right) for left in (0, 1, 2) for right in (3, 4)]
+    cut += [(right, left) for left, right in cut]
+    scene.cut(*cut)
+    scene.run(10.0)
+    assert scene.ask(0, "CONFIG SET replication-factor 4") == [b"OK"]
+    assert scene.ask(0, *(f"SET {key} v" for key in keys)) == [b"OK"] * len(keys)
+    assert scene.ask(3, "CONFIG SET max-siblings 50") == [b"OK"]
+    scene.mend(*cut)
+    scene.run(3.0)
+    for process in scene.world.processes[: 3 if restarts else 0]:
+        process.kill()
+        process.restart()
+        scene.run(3.0)
+    scene.wait_for_rest()
+    assert [node.coordinator.quorum.n for _, node in scene.world.nodes()] == [3] * 5
+    scene.run(30.0)
+    assert check_replicas(scene.world) + check_copies(scene.world) == []
+    assert scene.ask(4, *(f"DEL {key}" for key in keys)) == [1] * len(keys)
+    scene.run(30.0)
+    assert [sum(map(len, node.store.remains)) for _, node in scene.world.nodes()] == [0] * 5
