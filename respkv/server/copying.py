@@ -187,7 +187,7 @@ class Copying:
             patience = self._patience.get(source, 1)
             answers = yield Ask([source], "rows", _encode(position), ANSWER_S * patience, partial(self._read, position))
             piece = answers[source]
-            self._patience[source] = min(2 * patience, PATIENCE_MAX) if piece is None else 1
+            self._patience[source] = next_patience(patience, is_answered=piece is not None, since=asked_at, now=node.context.turn.now)
             # One that is to set aside what it holds may not know it yet.
             if piece is None or is_error(piece) or self.is_over or source in node.replica.distrusted:
                 return b""
@@ -240,6 +240,13 @@ def _wait_for_tables(node: Node) -> Generator[Step, Any, None]:
     merged: list[bool] = []
     node.parking.behind_all(lambda: merged.append(True))
     yield from _wait_for(node, merged)
+
+
+def next_patience(patience: int, *, is_answered: bool, since: float, now: float) -> int:
+    """How long to wait the next time: longer for who did not answer in time, but not for a link that broke meanwhile."""
+    if is_answered:
+        return 1
+    return min(2 * patience, PATIENCE_MAX) if now >= since + ANSWER_S * patience else patience
 
 
 def keep(node: Node, pairs: list[bytes], then: Callable[[], None]) -> None:
@@ -336,8 +343,10 @@ class HandingOn:
                 pairs += rows[start]
                 size += len(pairs[-2]) + len(pairs[-1])
                 start += 1
+            asked_at = node.context.turn.now
             answers = yield Ask(keepers, "keep", _encode(pairs), timeout_s=ANSWER_S * self._patience)
-            self._patience = min(2 * self._patience, PATIENCE_MAX) if None in answers.values() else 1
+            now = node.context.turn.now
+            self._patience = next_patience(self._patience, is_answered=None not in answers.values(), since=asked_at, now=now)
             if any(answer != KEPT for answer in answers.values()):
                 return False
         return True

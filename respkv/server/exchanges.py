@@ -51,8 +51,9 @@ if TYPE_CHECKING:
 BUSY = b"-BUSY it compares itself with another node\r\n"
 NOT_YET = b"-NOTYET its hash trees follow what has changed\r\n"
 ANSWER_S = 5.0
-PATIENCE_MAX = 32
-"""How many times as long an answer is waited for that did not come several times in a row: of a slow disk, or a long record."""
+PATIENCE_MAX = 8
+"""How many times as long an answer is waited for that did not come several times in a row: of a slow disk, or a long record.
+No longer than `LOAD_S` demands: an answer may also be lost, and nobody else is compared with meanwhile."""
 ROOTS_S = 60.0
 """The other side's trees follow what has changed first, and under load there is little time for that."""
 LOAD_S = 30.0
@@ -203,10 +204,12 @@ class Exchange:
             self._answer_bytes = len(answer)
             return (decode(answer),)
 
-        answers = yield Ask([self.peer], name, packed, timeout_s=ANSWER_S * self._patience, decode=measured)
+        patience_s = ANSWER_S * self._patience
+        answers = yield Ask([self.peer], name, packed, timeout_s=patience_s, decode=measured)
         answer = answers[self.peer]
         if answer is None:
-            raise NoAnswerError("no answer")
+            is_broken = self._node.context.turn.now < self._worked_since + patience_s
+            raise ExchangeFailedError("the link broke") if is_broken else NoAnswerError("no answer")
         if is_error(answer):
             failure = {BUSY: PeerBusyError, NOT_YET: NotYetError}.get(answer, ExchangeFailedError)
             raise failure(answer[1:].decode("utf-8", "replace").strip())

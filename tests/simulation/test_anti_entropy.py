@@ -121,6 +121,16 @@ def test_a_process_that_goes_on_leaves_it_to_the_others_to_compare_until_its_lin
     assert anti_entropy_of_it.statistics.failed_total == 0
 
 
+def test_a_link_that_breaks_is_no_reason_to_wait_longer_for_answers() -> None:
+    scene = Scene(nodes=2, directives=OFF, delay_s=(0.2, 0.3))
+    scene.ask(0, "RESPKV REPAIR")
+    process, asking = next((process, node.anti_entropy) for process, node in scene.world.nodes() if node.anti_entropy.is_working())
+    scene.world.network.reset(process, scene.process(1 - process.index))
+    scene.run(3.0)
+    assert asking.statistics.failed_total == 1
+    assert [pair.patience for pair in asking._pairs.values()] == [1]
+
+
 def test_a_replica_that_hints_bring_up_gives_and_takes_nothing() -> None:
     scene = Scene(nodes=3, directives={"sloppy-quorum": "no", "anti-entropy-interval": "5"})
     differ(scene)
