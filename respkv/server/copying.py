@@ -19,6 +19,7 @@ from respkv.coordinator.operations import Ask, Call, Steps, Until, is_error
 from respkv.coordinator.replica import check_pairs, decode_pairs
 from respkv.errors import PeerProtocolError
 from respkv.server.background import rest, step
+from respkv.server.exchanges import is_sendable
 from respkv.server.turns import LOG_KEYS_DROPPED, LOG_WRITES
 from respkv.transport import border
 
@@ -67,7 +68,7 @@ class Piece(msgspec.Struct, array_like=True):
     pairs: list[bytes]
     next: Position | None
     is_whole: bool
-    """Whether the node that tells lacks nothing itself."""
+    """Whether the node that tells lacks nothing itself, and could send all that is there."""
 
 
 _decode_position = border.reader(Position)
@@ -414,7 +415,7 @@ def _serve(node: Node, call: Call, position: Position) -> Steps:
 class _Serving:
     """One answer, gathered from as many partitions as it has room for."""
 
-    __slots__ = ("_began", "_call", "_node", "_pairs", "_position", "_size", "_waiting")
+    __slots__ = ("_began", "_call", "_is_whole", "_node", "_pairs", "_position", "_size", "_waiting")
 
     def __init__(self, node: Node, call: Call, position: Position) -> None:
         self._began = node.context.turn.now
@@ -422,6 +423,8 @@ class _Serving:
         self._call = call
         self._position: Position | None = position
         self._pairs: list[bytes] = []
+        self._is_whole = True
+        """Whether all could be told that was met."""
         self._size = 0
         self._waiting = False
 
@@ -456,7 +459,7 @@ class _Serving:
             is_late = self._node.context.turn.now >= self._began + PIECE_S
             if position is None or is_late or self._size >= PIECE_BYTES_MAX or len(self._pairs) >= 2 * PIECE_ROWS:
                 rebuild = self._node.rebuild
-                piece = Piece(self._pairs, position, is_whole=not rebuild.lacks_data)
+                piece = Piece(self._pairs, position, is_whole=self._is_whole and not rebuild.lacks_data)
                 self._call.answer(DOUBTED if rebuild.may_set_aside else _encode(piece))
                 return
             self._waiting = True
@@ -477,6 +480,9 @@ class _Serving:
                 # Rows may be long: the next answer begins here.
                 next_hash = place
                 break
+            if not is_sendable(self._node, self._call.source, key, record):
+                self._is_whole = False
+                continue
             self._pairs += (key, record)
             self._size += len(key) + len(record)
         if next_hash is not None:

@@ -17,6 +17,7 @@ from respkv.server.exchanges import (
     PARTITIONS_PER_CALL,
     ExchangeFailedError,
     follow_changes,
+    is_sendable,
     packed_roots,
     portions,
     read_leaves,
@@ -196,7 +197,8 @@ class ExchangeCalls:
             after = store.get(key)
             if item_of(key, after).hash != before.hash:
                 taken += (key, record)
-            if after and item_of(key, after).hash != item_of(key, record).hash:
+            differs = after and item_of(key, after).hash != item_of(key, record).hash
+            if differs and is_sendable(node, call.source, key, after):
                 pairs += (key, after)
                 size += len(key) + len(after)
         if taken:

@@ -109,6 +109,15 @@ def shared_with(node: Node, peer: NodeId, partition: int | None) -> list[int]:
     return [number for number in wanted if 0 <= number < len(table.holds) and both.issubset(table.primaries(number))]
 
 
+def is_sendable(node: Node, peer: NodeId, key: bytes, record: bytes) -> bool:
+    """Whether a record can be sent to another node at all: one that cannot must keep no other waiting."""
+    size, size_max = len(key) + len(record), node.context.turn.record_bytes_max
+    if size > size_max:
+        text = f"a record of {size} bytes is too long to be sent to {peer[:8]} ({size_max} may be): it has to be resolved, or written anew"
+        node.context.turn.events.append(("warning", text))
+    return size <= size_max
+
+
 class Exchange:
     """One comparison, on the side of the node that began it."""
 
@@ -289,7 +298,7 @@ class Exchange:
                 break
             used += 1
             entry = entry_of(difference, self._node.store.get(difference.key))
-            if entry is not None:
+            if entry is not None and is_sendable(self._node, self.peer, entry.key, entry.record):
                 entries.append(entry)
                 size += len(entry.key) + len(entry.record)
         return used, entries

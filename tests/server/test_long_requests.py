@@ -187,3 +187,35 @@ def test_a_long_value_that_expires_on_its_way_is_delivered() -> None:
     node.store.expire_keys([b"k"], 1000)
     node.handoff.on_ack(owner, [77])
     assert not node.hints.rows
+
+
+@pytest.mark.parametrize("holder", [0, 1])
+def test_a_record_that_fits_into_no_frame_keeps_no_other_from_being_repaired(holder: int) -> None:
+    world = Links(2, proto_max_bulk_len="1mb", peer_queue_limit="1mb", anti_entropy_interval="0")
+    node, other = world.nodes[holder], world.nodes[1 - holder]
+    long = pack_stamp(1 << 40) + b"a" * 8 + b"\x01s" + b"x" * (PEER_FRAME_BYTES_MAX // 2 + MB)
+    short = string(b"v", stamp=1 << 40, actor=b"a" * 8)
+    keys = [b"k%d" % number for number in range(40)]
+    node.store.merge_pairs([b"long", long])
+    node.store.merge_pairs([word for key in keys for word in (key, short)])
+    world.run(3.0)
+    client = world.connect(0)
+    client.ask("RESPKV REPAIR")
+    world.run(5.0)
+    assert [key for key in keys if other.store.get(key) != short] == []
+    assert b'"is_done":true' in client.ask("RESPKV REPAIR STATUS").replace(b" ", b"")
+
+
+def test_a_record_that_fits_into_no_frame_keeps_nobody_from_being_rebuilt() -> None:
+    world = Links(3, proto_max_bulk_len="1mb", peer_queue_limit="1mb", anti_entropy_interval="0")
+    long = pack_stamp(1 << 40) + b"a" * 8 + b"\x01s" + b"x" * (PEER_FRAME_BYTES_MAX // 2 + MB)
+    short = string(b"v", stamp=1 << 40, actor=b"a" * 8)
+    keys = [b"k%d" % number for number in range(40)]
+    for node in (world.nodes[0], world.nodes[2]):
+        node.store.merge_pairs([b"long", long])
+        node.store.merge_pairs([word for key in keys for word in (key, short)])
+    world.nodes[1].rebuild.begin("the test took its data away")
+    world.run(10.0)
+    assert not world.nodes[1].rebuild.needed
+    assert [key for key in keys if world.nodes[1].store.get(key) != short] == []
+    assert any("too long to be sent" in sentence for _, sentence in world.events)
