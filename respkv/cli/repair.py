@@ -48,15 +48,17 @@ def run_repair(address: Address, *, partition: int | None, node: str | None, as_
         reply = client.execute_command("RESPKV", "REPAIR", *words)
         told = msgspec.json.decode(reply, type=Told)
         with _bar() as progress:
-            task = progress.add_task("comparing", total=None)
+            task = progress.add_task("comparing", total=None, said="")
+            away = told.unreached
             while not told.is_done:
                 done, total = shown(told)
                 progress.update(task, completed=done, total=total, said=sentence(told))
                 time.sleep(POLL_S)
                 reply = client.execute_command("RESPKV", "REPAIR", "STATUS")
                 told = msgspec.json.decode(reply, type=Told)
+    told = msgspec.structs.replace(told, unreached=sorted({*away, *told.unreached}))
     if as_json:
-        print(msgspec.json.format(reply, indent=2).decode())
+        print(msgspec.json.format(msgspec.json.encode(told), indent=2).decode())
     else:
         print_parts(*map(Text, summary(told)))
     return EXIT_INCOMPLETE if told.unreached or told.total.failures else EXIT_DONE

@@ -53,20 +53,22 @@ class Told(msgspec.Struct):
     is_done: bool
     total: Progress
     unreached: list[str]
-    """Nodes that did not answer."""
+    """Nodes that did not answer; and, when it begins, replicas that are away and so are not compared."""
 
 
 @command("RESPKV|REPAIR", arity=-2, flags=_FLAGS, group="cluster", complexity="O(N) where N is the number of nodes")
 def respkv_repair(request: Request) -> Steps:
     """Begins to compare replicas, or tells how far that is; returns the progress as JSON."""
     context, words = request.context, request.args[2:]
-    nodes = sorted(node for node in members_by_id(context) if node == context.me or context.membership.usable(node))
+    usable = {node for node in members_by_id(context) if node == context.me or context.membership.usable(node)}
+    away: set[NodeId] = set()
     if [word.upper() for word in words] == [b"STATUS"]:
-        answers = yield Ask(nodes, "repair-progress", decode=_decode_progress)
+        answers = yield Ask(sorted(usable), "repair-progress", decode=_decode_progress)
     else:
         wanted = _wanted(context, words)
-        answers = yield Ask(nodes, "repair", msgspec.msgpack.encode(wanted), decode=_decode_progress)
-    return bulk(msgspec.json.encode(_told(answers)))
+        away = _replicas(context, wanted) - usable
+        answers = yield Ask(sorted(usable), "repair", msgspec.msgpack.encode(wanted), decode=_decode_progress)
+    return bulk(msgspec.json.encode(_told(answers, away)))
 
 
 @command("RESPKV|REBUILD", arity=3, flags=_FLAGS, group="cluster", complexity="O(N) where N is the number of partitions")
@@ -106,8 +108,17 @@ def _node(context: Context, name: str) -> NodeId:
     return found[0]
 
 
-def _told(answers: dict[NodeId, Progress | bytes | None]) -> Told:
-    total, unreached = Progress(), []
+def _replicas(context: Context, wanted: RepairRequest) -> set[NodeId]:
+    """Who is to be compared."""
+    table = context.coordinator.table
+    assert table is not None
+    partitions = range(context.ring.size) if wanted.partition is None else [wanted.partition]
+    groups = {frozenset(table.primaries(partition)) for partition in partitions}
+    return {node for group in groups if wanted.node is None or wanted.node in group for node in group}
+
+
+def _told(answers: dict[NodeId, Progress | bytes | None], away: set[NodeId]) -> Told:
+    total, unreached = Progress(), sorted(away)
     for node, progress in answers.items():
         if not isinstance(progress, Progress):
             unreached.append(node)

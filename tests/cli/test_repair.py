@@ -31,9 +31,9 @@ def test_what_was_done_and_what_was_not() -> None:
 class Client:
     """A node that is done when it is asked for the third time."""
 
-    def __init__(self, final: bytes) -> None:
+    def __init__(self, final: bytes, *, first: bytes = REPLY) -> None:
         self.asked: list[tuple[str, ...]] = []
-        self._final = final
+        self._first, self._final = first, final
 
     def __enter__(self) -> Client:
         return self
@@ -43,7 +43,7 @@ class Client:
 
     def execute_command(self, *words: str) -> bytes:
         self.asked.append(words)
-        return self._final if len(self.asked) == 3 else REPLY
+        return self._final if len(self.asked) == 3 else REPLY if len(self.asked) == 2 else self._first
 
 
 @pytest.mark.parametrize(("failures", "code"), [("[]", 0), ('["a and b: no answer"]', 1)])
@@ -64,3 +64,20 @@ def test_it_waits_until_all_is_compared(
     client.asked.clear()
     run_repair(Address("127.0.0.1", 7001), partition=None, node=None, as_json=True)
     assert '"keys_repaired": 3' in capsys.readouterr().out
+
+
+def test_a_terminal_shows_a_bar_even_if_all_is_done_at_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    done = REPLY.replace(b'"is_done":false', b'"is_done":true')
+    monkeypatch.setattr(repair, "connect", lambda _address: Client(done, first=done))
+    assert run_repair(Address("127.0.0.1", 7001), partition=None, node=None, as_json=False) == 0
+    assert "comparing" in capsys.readouterr().err
+
+
+def test_who_was_away_at_the_beginning_is_not_forgotten(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    final = REPLY.replace(b'"is_done":false', b'"is_done":true')
+    client = Client(final, first=REPLY.replace(b'"unreached":[]', b'"unreached":["cccccccccccc"]'))
+    monkeypatch.setattr(repair, "connect", lambda _address: client)
+    monkeypatch.setattr(repair, "POLL_S", 0.0)
+    assert run_repair(Address("127.0.0.1", 7001), partition=None, node=None, as_json=False) == 1
+    assert "did not answer: cccccccc" in capsys.readouterr().out

@@ -196,6 +196,18 @@ def test_a_partition_or_a_node_is_compared_alone() -> None:
     assert b"no node" in str(scene.ask(0, "RESPKV REPAIR NODE nobody")[0]).encode()
 
 
+def test_a_replica_that_is_away_is_named_as_not_compared() -> None:
+    scene = Scene(nodes=4)
+    key = scene.key_of(primary=0, without=3)
+    gone, partition = scene.process(3), scene.node(0).store.partition(key.encode())
+    gone.kill()
+    scene.run(5.0)
+    for words, unreached in (("", [gone.me]), (f"NODE {gone.me}", [gone.me]), (f"PARTITION {partition}", []), ("STATUS", [])):
+        (told,) = scene.ask(0, f"RESPKV REPAIR {words}")
+        assert isinstance(told, bytes)
+        assert json.loads(told)["unreached"] == unreached, words
+
+
 def test_who_asks_for_roots_is_told_to_ask_again_while_the_trees_follow_what_has_changed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(anti_entropy, "CHANGES_PER_TURN", 0)
     monkeypatch.setattr(exchanges, "CHANGES_PER_STEP", 5)
