@@ -72,6 +72,8 @@ class Reactor:
         self._shared_at = 0.0
         """When other tasks last had a chance to run."""
         self._paused_listeners: list[tuple[float, ListenerChannel]] = []
+        self._client_listeners: list[socket.socket] = []
+        """Those that wait until the node takes clients. Who connects meanwhile waits with them."""
         self._woken = False
         self._wake_descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.add(WakeChannel(self, self._wake_descriptor))
@@ -97,9 +99,12 @@ class Reactor:
             channel.socket.close()
 
     def listen(self, listener: socket.socket, *, for_peers: bool) -> None:
-        """Accept connections of clients, or of peers."""
+        """Accept connections of peers, or those of clients as soon as the node takes them."""
         listener.setblocking(False)
-        self.add(ListenerChannel(self, listener, for_peers=for_peers))
+        if for_peers:
+            self.add(ListenerChannel(self, listener, for_peers=True))
+        else:
+            self._client_listeners.append(listener)
 
     def pause_listener(self, channel: ListenerChannel, reason: str) -> None:
         """No descriptor is left: try again in a moment rather than spin."""
@@ -269,12 +274,20 @@ class Reactor:
             self.on_event(level, text)
         if departures.stop is not None:
             self.exit_code = departures.stop
+        if self._client_listeners or self._paused_listeners:
+            self._accept_due()
+
+    def _accept_due(self) -> None:
+        if self._client_listeners and self.node.topology.acquainted:
+            for listener in self._client_listeners:
+                self.add(ListenerChannel(self, listener, for_peers=False))
+            self._client_listeners.clear()
         if self._paused_listeners:
             now = time.monotonic()
-            due = [listener for when, listener in self._paused_listeners if when <= now]
+            due = [channel for when, channel in self._paused_listeners if when <= now]
             self._paused_listeners = [item for item in self._paused_listeners if item[0] > now]
-            for listener in due:
-                self.epoll.register(listener.descriptor, listener.interest)
+            for channel in due:
+                self.epoll.register(channel.descriptor, channel.interest)
 
     def _throttle(self) -> None:
         """Read no further from a connection whose commands wait."""
@@ -297,6 +310,8 @@ class Reactor:
         for channel in list(self.channels.values()):
             if not isinstance(channel, WakeChannel):
                 self.remove(channel)
+        for listener in self._client_listeners:
+            listener.close()
         self.epoll.close()
         os.close(self._wake_descriptor)
 

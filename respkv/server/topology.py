@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from respkv.transport.turn import Turn
 
 REDRAW_INTERVAL_S = 1.0
+ACQUAINTANCE_S = 1.0
+"""For how long a node that starts may wait for its peers before it lets clients in."""
 TRANSITION_PATIENCE_S = 5.0
 """A CONFIG SET that lives has ended its own transition by then."""
 
@@ -69,6 +71,9 @@ class Topology:
         """Whether it waits to hear if what it holds is to be set aside."""
         self.dropping = False
         """Whether nobody sends any more what an earlier, larger N put here: it is refused, and dropped."""
+        self.acquainted = False
+        """Whether it has met all peers, or waited long enough. Clients that it took before would hear -NOQUORUM, or of stand-ins."""
+        self._started_at = turn.now
         self.redraw_due = True
         self._drawn_at = turn.now
         self._away_since: dict[NodeId, float] = {}
@@ -117,6 +122,8 @@ class Topology:
             self.mute += self._membership.mute_links(now)
         if self.redraw_due:
             self.redraw()
+        if not self.acquainted:
+            self.acquainted = len(self.usable()) == len(self._cluster.ring.members) or now - self._started_at >= ACQUAINTANCE_S
 
     def watch_clock(self) -> None:
         """See whether this node's clock is too far from its peers' to stamp writes, or even for them to listen."""

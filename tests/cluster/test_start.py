@@ -253,3 +253,21 @@ def test_a_lock_that_outlives_its_process_is_no_obstacle(tmp_path: Path) -> None
         finally:
             os.close(descriptor)
         cluster.start()
+
+
+def test_a_client_that_comes_back_at_once_is_let_in_when_the_node_has_met_the_others(tmp_path: Path) -> None:
+    with running_cluster(tmp_path, count=5) as cluster:
+        node = cluster[0]
+        node.kill()
+        node.start()
+        commands = [words for number in range(50) for words in (("GET", f"none:{number}"), ("SET", f"k:{number}", "x"))]
+        with wait_until("it listens", node.connect) as wire:
+            assert wire.ask_all(commands) == [None, b"OK"] * 50
+
+
+def test_a_node_that_meets_nobody_lets_clients_in_all_the_same(tmp_path: Path) -> None:
+    with running_cluster(tmp_path, count=3) as cluster:
+        cluster.kill_all()
+        cluster[0].start()
+        assert wait_until("it serves", lambda: cluster[0].ask("PING")) == b"PONG"
+        assert str(cluster[0].ask("SET", "k", "x")).startswith("NOQUORUM")
