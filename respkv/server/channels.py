@@ -100,7 +100,7 @@ class ListenerChannel:
             accepted.setblocking(False)
             accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             keep_alive(accepted, reactor.settings.tcp_keepalive)
-            name = f"{address[0]}:{address[1]}"
+            name = name_of(address)
             if self._for_peers:
                 reactor.add(PeerChannel(reactor, accepted, address=name))
             else:
@@ -419,3 +419,9 @@ class OutgoingLink:
         if told != self._told_bytes:
             self._told_bytes = told
             self._reactor.arrivals.append((turns.PEER_BACKLOG, self.peer, told))
+
+
+def name_of(address: tuple[object, ...]) -> str:
+    """HOST:PORT, as Redis writes addresses."""
+    host = str(address[0])
+    return f"[{host}]:{address[1]}" if ":" in host else f"{host}:{address[1]}"

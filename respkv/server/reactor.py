@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Protocol
 import trio
 
 from respkv.server import turns
-from respkv.server.channels import ClientChannel, ListenerChannel, OutgoingLink, PeerChannel, WakeChannel, forget_unsent
+from respkv.server.channels import ClientChannel, ListenerChannel, OutgoingLink, PeerChannel, WakeChannel, forget_unsent, name_of
 from respkv.transport import bounds
 
 if TYPE_CHECKING:
@@ -314,9 +314,3 @@ class Reactor:
             listener.close()
         self.epoll.close()
         os.close(self._wake_descriptor)
-
-
-def name_of(address: tuple[object, ...]) -> str:
-    """HOST:PORT, as Redis writes addresses."""
-    host = str(address[0])
-    return f"[{host}]:{address[1]}" if ":" in host else f"{host}:{address[1]}"

@@ -23,9 +23,9 @@ from tests.cluster.wire import packed
 pytestmark = pytest.mark.cluster
 
 
-def lone_node(folder: Path, *directives: str) -> NodeProcess:
+def lone_node(folder: Path, *directives: str, host: str = HOST) -> NodeProcess:
     port, cluster_port = free_ports(2)
-    node = NodeProcess("n1", folder=folder / "n1", port=port, cluster_port=cluster_port)
+    node = NodeProcess("n1", folder=folder / "n1", port=port, cluster_port=cluster_port, host=host)
     node.arguments = ["--port", str(port), "--cluster-port", str(cluster_port), "--dir", str(node.folder), *directives]
     return node
 
@@ -271,3 +271,24 @@ def test_a_node_that_meets_nobody_lets_clients_in_all_the_same(tmp_path: Path) -
         cluster[0].start()
         assert wait_until("it serves", lambda: cluster[0].ask("PING")) == b"PONG"
         assert str(cluster[0].ask("SET", "k", "x")).startswith("NOQUORUM")
+
+
+def has_ipv6() -> bool:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no ::1")
+def test_a_client_of_ipv6_is_known_by_its_address_in_brackets(tmp_path: Path) -> None:
+    node = lone_node(tmp_path, "--bind", "::1", host="::1")
+    node.start()
+    try:
+        with wait_until("it serves", node.connect) as wire:
+            address = f"[::1]:{wire.socket.getsockname()[1]}"
+            assert f" addr={address} laddr=[::1]:{node.port} " in wire.ask("CLIENT", "INFO").decode()
+            assert node.ask("CLIENT", "KILL", address) == b"OK"
+    finally:
+        node.kill()
