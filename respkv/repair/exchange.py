@@ -93,6 +93,7 @@ class Difference:
     mine: int
     theirs: int
     their_stamp: int
+    """The highest one in B's record; 0 where A's record is to be sent in any case."""
     newest_stamp: int
 
     def is_young(self, clock: int) -> bool:
@@ -183,16 +184,19 @@ def entry_of(difference: Difference, record: bytes) -> Entry | None:
     """What A tells B of a key, or None if A no longer holds what was compared. `record` is what A holds now."""
     if item_of(difference.key, record).hash != difference.mine:
         return None
-    # Of two plain records the one with the lower stamp is of no use to the other side.
+    # Of two plain records the one with the lower stamp is hardly ever of use to the other side: see `still_differs`.
     is_of_use = record and (record[16] == SIBLINGS or newest_stamp_of(record) >= difference.their_stamp)
     return Entry(difference.key, record if is_of_use else ABSENT, difference.theirs)
 
 
 def still_differs(key: bytes, record: bytes, told: bytes) -> Difference | None:
-    """What is left to be settled once A has merged what B told of a key: nothing, unless A knew of siblings that B lacks."""
-    if not record or record[16] != SIBLINGS:
+    """What is left to be settled once A has merged what B told of a key: nothing, unless A holds what B lacks and was not sent.
+
+    Of siblings, or of a later version than B's: an expiry that was set later on an earlier version hides that.
+    """
+    if not record or (record[16] != SIBLINGS and newest_stamp_of(record) >= newest_stamp_of(told)):
         return None
     mine, theirs = item_of(key, record), item_of(key, told)
     if mine.hash == theirs.hash:
         return None
-    return Difference(key, mine.hash, theirs.hash, theirs.stamp, max(mine.stamp, theirs.stamp))
+    return Difference(key, mine.hash, theirs.hash, 0, max(mine.stamp, theirs.stamp))
