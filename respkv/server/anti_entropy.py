@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from respkv.coordinator.routes import RouteTable
     from respkv.ids import NodeId
     from respkv.server.node import Node
+    from respkv.server.rows import Rows
 
 LOOK_S = 0.2
 RETURN_S = 0.5
@@ -42,8 +44,12 @@ HINTS_PATIENCE_S = 30.0
 CHANGES_MAX = 1 << 17
 """So many keys may have changed before the trees follow, idle or not. Overwriting the same ones costs nothing."""
 CHANGES_PER_TURN = 200
+EXCESS_SHARE = 32
+"""Of what is beyond `CHANGES_MAX` this part is followed in a turn, too: a turn may bring more changes than that, for hours."""
 ROWS_PER_STEP = 500
 READ_S = 30.0
+READINGS_MAX = 10
+"""How many times leaves are read that changed meanwhile: where few partitions hold much, a pass without any change never comes."""
 _encode = msgspec.msgpack.Encoder().encode
 _decode_request = border.reader(RepairRequest)
 
@@ -124,8 +130,9 @@ class AntiEntropy:
     def follow(self, *, is_idle: bool) -> None:
         """Once a turn: let the hash trees follow some of the changes."""
         store = self._node.store
-        if (store.changed or store.changing) and (is_idle or waiting(store) > CHANGES_MAX):
-            store.trees.take_in(store, CHANGES_PER_TURN)
+        count = waiting(store)
+        if count and (is_idle or count > CHANGES_MAX):
+            store.trees.take_in(store, CHANGES_PER_TURN + max(count - CHANGES_MAX, 0) // EXCESS_SHARE)
 
     def tick(self) -> None:
         """Once a turn: begin an exchange, if one is due."""
@@ -359,11 +366,15 @@ class AntiEntropy:
         count = 1 << node.store.trees.leaf_bits
         held = max(node.store.live[partition], len(node.store.shards[partition]), 1)
         span = min(max(count * ROWS_PER_STEP // held, 1), count)
-        judged: list[bool] = []
-        for done, first in enumerate(range(0, count, span), 1):
-            self.leaves.read(partition, first, min(first + span, count), lambda _rows, is_judged: judged.append(is_judged))
-            yield Until(lambda done=done: len(judged) >= done, node.context.turn.now + READ_S)  # type: ignore[misc]
-        return len(judged) == done and all(judged)
+        for first in range(0, count, span):
+            for _ in range(READINGS_MAX):
+                judged: list[bool] = []
+                self.leaves.read(partition, first, min(first + span, count), partial(_note_judged, judged))
+                if (yield Until(partial(bool, judged), node.context.turn.now + READ_S)) and judged[0]:
+                    break
+            else:
+                return False
+        return True
 
     # --- what an operator asks for
 
@@ -396,3 +407,7 @@ class AntiEntropy:
         progress.keys_compared += exchange.keys_compared
         progress.keys_repaired += exchange.keys_given + exchange.keys_taken
         progress.bytes += exchange.bytes_total
+
+
+def _note_judged(judged: list[bool], _rows: Rows, is_judged: bool) -> None:  # noqa: FBT001 - as `Then` is called
+    judged.append(is_judged)

@@ -24,6 +24,8 @@ ROWS_MIN = 16
 ROWS_MAX = 500
 CHANGES_FOLLOWED_MAX = 500
 """In one go; it takes half a millisecond."""
+CHANGES_JUDGED_MAX = 5000
+"""The same where leaves must be judged: more than a turn brings, or under full load the day would never come."""
 
 
 class LeafReader:
@@ -68,7 +70,7 @@ class _Reading:
         store = self._node.store
         if not self._must_judge and waiting(store) > CHANGES_FOLLOWED_MAX:
             return None
-        is_current = store.trees.take_in(store, CHANGES_FOLLOWED_MAX)
+        is_current = store.trees.take_in(store, CHANGES_JUDGED_MAX if self._must_judge else CHANGES_FOLLOWED_MAX)
         return store.trees.part(self._partition, self._first, self._end) if is_current else None
 
     def begin(self) -> None:

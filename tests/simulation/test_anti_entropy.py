@@ -447,3 +447,34 @@ def test_nodes_under_full_load_that_all_want_each_other_do_not_keep_each_other_w
                 node.store.changed.setdefault(key, identity(node.store.get(key)))
         scene.run(0.05)
     assert [node.anti_entropy.statistics.exchanges_total for _, node in scene.world.nodes()] == [4, 4, 4]
+
+
+def test_the_changes_that_trees_are_to_follow_do_not_gather_without_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(anti_entropy, "CHANGES_MAX", 1000)
+    node = Scene(nodes=1, directives=OFF).node(0)
+    for turn in range(300):
+        keys = [b"%d:%d" % (turn, number) for number in range(600)]
+        node.store.merge_pairs([word for key in keys for word in (key, records.string(b"v", stamp=turn + 1, actor=bytes(8)))])
+        node.anti_entropy.follow(is_idle=False)
+    assert waiting(node.store) < 20_000
+
+
+def test_trees_that_say_nothing_are_read_under_full_load_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = Scene(nodes=3, directives={"anti-entropy-interval": "2"})
+    keys = [b"k%d" % number for number in range(1500)]
+    for start in range(0, len(keys), 50):
+        scene.ask(0, *(f"SET {key.decode()} v" for key in keys[start : start + 50]))
+    scene.run(2.0)
+    node = scene.node(1)
+    tick = anti_entropy.AntiEntropy.tick
+
+    def write_all_and_tick(self: anti_entropy.AntiEntropy) -> None:
+        # Each turn brings more changes than are followed in one.
+        for key in keys if self is node.anti_entropy else ():
+            node.store.changed.setdefault(key, identity(node.store.get(key)))
+        tick(self)
+
+    monkeypatch.setattr(anti_entropy.AntiEntropy, "tick", write_all_and_tick)
+    node.store.trees.spoil(range(16))
+    scene.run(10.0)
+    assert node.anti_entropy.figures()["tree_partitions_unread"] == 0
