@@ -1,4 +1,4 @@
-"""What a record means to a command: its string, whether the key exists, and that a command that only reads looked it up."""
+"""What a record means to a command: its string, whether the key exists, and that a client was told of it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def string_in(record: bytes, request: Request) -> bytes | None:
 
 
 def exists(record: bytes, request: Request) -> bool:
-    """Whether the key exists, for a command that only reads: a hit or a miss of INFO."""
+    """Whether the key exists, as the client is told: a hit or a miss of INFO."""
     found = is_visible(record, request.now_ms)
     statistics = request.context.statistics
     if found:
@@ -31,7 +31,7 @@ def exists(record: bytes, request: Request) -> bool:
 
 
 def string_read(record: bytes, request: Request) -> bytes | None:
-    """The string that the client sees, for a command that only reads."""
+    """The string that the client is told: a hit or a miss of INFO."""
     return string_in(record, request) if exists(record, request) else None
 
 

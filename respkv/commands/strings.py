@@ -67,7 +67,7 @@ def _look_and_set(request: Request, options: Options, expire_at_ms: int | None) 
     key, flags = request.args[1], options.flags
     (record,) = yield Read([key])
     is_there = is_visible(record, request.now_ms)
-    old = string_in(record, request) if b"GET" in flags else None
+    old = string_read(record, request) if b"GET" in flags else None
     may = not is_there if b"NX" in flags else is_there or b"XX" not in flags
     if may:
         if options.expiry == b"KEEPTTL" and is_there:
@@ -108,7 +108,7 @@ def getset(request: Request) -> Steps:
     """Returns the previous string value of a key after setting it to a new value."""
     key = request.args[1]
     (record,) = yield Read([key])
-    old = string_in(record, request)
+    old = string_read(record, request)
     yield from put(request, [(key, request.string(request.args[2]))], {key: record})
     return bulk(old, request.resp)
 
@@ -118,7 +118,7 @@ def getdel(request: Request) -> Steps:
     """Returns the string value of a key after deleting the key."""
     key = request.args[1]
     (record,) = yield Read([key])
-    value = string_in(record, request)
+    value = string_read(record, request)
     if value is not None:
         yield from put(request, [(key, request.tombstone())], {key: record})
     return bulk(value, request.resp)
@@ -133,7 +133,7 @@ def getex(request: Request) -> Steps:
 def _get_and_expire(request: Request, options: Options) -> Steps:
     key = request.args[1]
     (record,) = yield Read([key])
-    value = string_in(record, request)
+    value = string_read(record, request)
     if value is None:
         # As in Redis, nobody looks at the number then.
         return request.nil

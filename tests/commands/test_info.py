@@ -71,6 +71,16 @@ def test_memory_is_told_of_the_process_and_of_the_records_in_it(maxmemory: str) 
     assert told["used_memory_overhead"] == told["mem_not_counted_for_evict"] == str((60 << 20) - dataset)
 
 
+def test_commands_that_read_and_write_hit_and_miss_as_well() -> None:
+    client = World(1).client()
+    client("SET", "a", "1")
+    for words in (("GETEX",), ("GETSET", "2"), ("SET", "3", "GET"), ("GETDEL",)):
+        client(words[0], "a", *words[1:])
+        client(words[0], f"nosuch:{words[0]}", *words[1:])
+    told = fields(client, "stats")
+    assert (told["keyspace_hits"], told["keyspace_misses"]) == ("4", "4")
+
+
 @pytest.mark.parametrize("nodes", [1, 3])
 def test_commands_errors_hits_and_misses_are_counted(nodes: int) -> None:
     world = World(nodes)
