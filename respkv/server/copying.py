@@ -184,6 +184,9 @@ class Copying:
         is_whole = True
         while position is not None:
             yield from self._wait_for_room()
+            if source not in node.topology.links:
+                # Nobody would say that it cannot hear the question.
+                return b""
             asked_at = node.context.turn.now
             patience = self._patience.get(source, 1)
             answers = yield Ask([source], "rows", _encode(position), ANSWER_S * patience, partial(self._read, position))

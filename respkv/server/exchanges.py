@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 
 BUSY = b"-BUSY it compares itself with another node\r\n"
 NOT_YET = b"-NOTYET its hash trees follow what has changed\r\n"
+LINK_BROKE = "the link broke"
 ANSWER_S = 5.0
 PATIENCE_MAX = 8
 """How many times as long an answer is waited for that did not come several times in a row: of a slow disk, or a long record.
@@ -204,6 +205,8 @@ class Exchange:
 
     def _call(self, name: str, argument: object, decode: Callable[[bytes], object]) -> Part:
         """One call of the other side; its answer."""
+        if self.peer not in self._node.topology.links:
+            raise ExchangeFailedError(LINK_BROKE)
         packed = _encode(argument)
         self._worked_since = self._node.context.turn.now
         self._answer_bytes = 0
@@ -218,7 +221,7 @@ class Exchange:
         answer = answers[self.peer]
         if answer is None:
             is_broken = self._node.context.turn.now < self._worked_since + patience_s
-            raise ExchangeFailedError("the link broke") if is_broken else NoAnswerError("no answer")
+            raise ExchangeFailedError(LINK_BROKE) if is_broken else NoAnswerError("no answer")
         if is_error(answer):
             failure = {BUSY: PeerBusyError, NOT_YET: NotYetError}.get(answer, ExchangeFailedError)
             raise failure(answer[1:].decode("utf-8", "replace").strip())

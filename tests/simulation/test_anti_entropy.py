@@ -131,6 +131,22 @@ def test_a_link_that_breaks_is_no_reason_to_wait_longer_for_answers() -> None:
     assert [pair.patience for pair in asking._pairs.values()] == [1]
 
 
+def test_who_goes_while_an_exchange_rests_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = Scene(nodes=2, directives={**OFF, "read-repair": "off"})
+    monkeypatch.setattr(exchanges, "YOUNG_MS", 10_000)
+    monkeypatch.setattr("respkv.repair.exchange.YOUNG_MS", 10_000)
+    assert scene.ask(0, "SET k v") == [b"OK"]
+    scene.run(1.0)
+    lose(scene.node(1), "k")
+    scene.ask(0, "RESPKV REPAIR")
+    scene.run(1.0)
+    asking = 0 if scene.node(0).anti_entropy.is_working() else 1
+    assert scene.node(asking).anti_entropy.is_working()
+    scene.process(1 - asking).kill()
+    scene.run(10.0)
+    assert not scene.node(asking).anti_entropy.is_working()
+
+
 def test_a_replica_that_hints_bring_up_gives_and_takes_nothing() -> None:
     scene = Scene(nodes=3, directives={"sloppy-quorum": "no", "anti-entropy-interval": "5"})
     differ(scene)
