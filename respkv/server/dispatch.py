@@ -291,10 +291,18 @@ class Dispatcher:
         bounds = (settings.slowlog_log_slower_than, settings.latency_monitor_threshold * 1000)
         return min((bound for bound in bounds if bound > 0), default=NEVER_SLOW)
 
-    def failed(self, command: Command | None, error: ClientError) -> bytes:
-        """Account for a command that was refused; its reply."""
+    def refused(self, command: Command | None, error: ClientError) -> bytes:
+        """Account for a command that is not even begun; its reply."""
         if command is not None:
             command.statistics.rejected += 1
+        return self._told(error)
+
+    def failed(self, command: Command, error: ClientError) -> bytes:
+        """Account for a call that ended with an error at once; its reply."""
+        command.statistics.failed += 1
+        return self._told(error)
+
+    def _told(self, error: ClientError) -> bytes:
         reply = error.reply()
         self._count_error(reply)
         return reply

@@ -210,6 +210,7 @@ class Session(Client):
         try:
             self._carry_out(command, arguments, keys)
         except ClientError as error:
+            command.statistics.calls += 1
             self.reply(dispatcher.failed(command, error))
         except Exception as error:
             self.reply(dispatcher.internal_error(error))
@@ -222,7 +223,7 @@ class Session(Client):
             self.settle()
             error = TransactionAbortedError(f": {error}" if error.code == "ERR" else f": {error.code} {error}")
         self.transaction_failed = self.transaction is not None
-        self.reply(self._dispatcher.failed(command, error))
+        self.reply(self._dispatcher.refused(command, error))
 
     def _hush(self) -> None:
         """See whether CLIENT REPLY wants the command that begins now to be answered."""

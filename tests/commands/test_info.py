@@ -81,6 +81,17 @@ def test_commands_that_read_and_write_hit_and_miss_as_well() -> None:
     assert (told["keyspace_hits"], told["keyspace_misses"]) == ("4", "4")
 
 
+def test_a_command_that_fails_is_a_call_and_one_that_does_not_begin_is_none() -> None:
+    client = World(1).client()
+    client("CONFIG", "RESETSTAT")
+    for line in ("SETEX a 0 x", "SETEX a", "CONFIG SET nosuch 1", "MULTI", "SETEX a 0 x", "EXEC"):
+        client(*line.split())
+    told = fields(client, "commandstats")
+    assert told["cmdstat_setex"].startswith("calls=2,")
+    assert told["cmdstat_setex"].endswith("rejected_calls=1,failed_calls=2")
+    assert told["cmdstat_config|set"].endswith("rejected_calls=0,failed_calls=1")
+
+
 @pytest.mark.parametrize("nodes", [1, 3])
 def test_commands_errors_hits_and_misses_are_counted(nodes: int) -> None:
     world = World(nodes)
