@@ -182,7 +182,7 @@ class Coordinator:
         conn.last = batch
         if batch.instant:
             return OK
-        if route.local_read:
+        if route.reads_own_writes:
             conn.setting.add(key)
         else:
             conn.mutating.add(key)
@@ -235,8 +235,7 @@ class Coordinator:
 
     def reads_own_writes(self, key: bytes) -> bool:
         """Whether a read of this turn would see a write of this turn."""
-        route = self.routes[key_slot(key) >> self.shift]
-        return route.local_read and route.local_write
+        return self.routes[key_slot(key) >> self.shift].reads_own_writes
 
     def check_write(self, keys: list[bytes], quorum: Quorums | None) -> None:
         """Raise NoQuorumError unless all these keys can be written now."""

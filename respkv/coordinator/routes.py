@@ -31,7 +31,7 @@ class View:
     stale: frozenset[NodeId] = frozenset()
     """Nodes for which hints are outstanding: read last."""
     forgotten: frozenset[NodeId] = frozenset()
-    """Nodes that have been away for longer than `max-hint-window`: nobody stands in for them any more."""
+    """Nodes that have been away for longer than `max-hint-window`: no write is kept for them any more."""
     sloppy: bool = True
     handoff: bool = True
 
@@ -56,6 +56,7 @@ class Route:
         "read_peers",
         "read_primaries_up",
         "reading",
+        "reads_own_writes",
         "spread_count",
         "stand_ins",
         "stored_w",
@@ -112,21 +113,25 @@ class Route:
         """This turn's batch at the default quorum."""
         self.write_batches: dict[Quorums, WriteBatch] = {}
         read = frozenset(primaries[: self.quorum.n])
+        # What others took for a node before it had been away for too long they still have: better they than nobody.
+        forgotten = sum(node in view.forgotten for node in read) if view.handoff else 0
         self._draw_reads(
             view,
             counting=[node for node in whole if node in read],
             standing_in=[node for node in standing_in if not read.isdisjoint(owners_of[node])],
+            last=spare[:forgotten],
         )
 
-    def _draw_reads(self, view: View, *, counting: list[NodeId], standing_in: list[NodeId]) -> None:
-        """Whom reads ask: primaries whose answers count, and those who stand in for others of them."""
+    def _draw_reads(self, view: View, *, counting: list[NodeId], standing_in: list[NodeId], last: list[NodeId]) -> None:
+        """Whom reads ask: primaries whose answers count, those who stand in for others of them, and those who did."""
         me, quorum = view.me, self.quorum
-        self.local_read = me in counting or me in standing_in
+        self.local_read = me in counting or me in standing_in or me in last
         self.local_guest = self.local_read and me not in self.primary_set
-        """Whether this node has a copy because it stands in for another."""
+        """Whether this node has a copy because it stands in for another, or did."""
+        self.reads_own_writes = self.local_read and self.local_write
         clean = [node for node in counting if node != me and node not in view.stale]
         late = [node for node in counting if node != me and node in view.stale]
-        self.read_peers = tuple(clean + [node for node in standing_in if node != me] + late)
+        self.read_peers = tuple(clean + [node for node in standing_in if node != me] + late + [node for node in last if node != me])
         self.spread_count = len(clean)
         """How many of the first of them are equals, among whom reads are spread."""
         self.read_primaries_up = len(counting)

@@ -122,3 +122,20 @@ def test_a_fallback_that_rebuilds_is_passed_over_in_each_partition_for_its_own_n
             able = [node for node in table.preference(partition)[3:] if node not in {away, rebuilds}]
             keepers = [peer for peer, _ in route.stand_ins] + [view.me] * bool(route.local_owners)
             assert keepers == able[: len(keepers)]
+
+
+def test_who_stood_in_for_nodes_that_have_been_away_for_too_long_is_still_read() -> None:
+    ring = first_ring([Member(node) for node in NODES[:5]], ring_size=64)
+    for away in itertools.combinations(NODES[1:5], 2):
+        view = View(me=NODES[0], usable=frozenset(NODES[:5]) - set(away), forgotten=frozenset(away))
+        table = RouteTable(ring, view=view, replication=steady(Quorums(3, 2, 2, 0, 0)))
+        for partition, route in enumerate(table.routes):
+            preference = table.preference(partition)
+            gone = len(route.primary_set & set(away))
+            assert route.write_up == 3 - gone
+            assert not route.stand_ins
+            assert not route.local_owners
+            readers = [*route.read_peers, *[view.me] * route.local_read]
+            assert set(readers) == (route.primary_set - set(away)) | set([node for node in preference[3:] if node not in away][:gone])
+            assert len(readers) == 3
+            assert route.reads_own_writes == (view.me in route.primary_set)
