@@ -114,6 +114,14 @@ class Compensation:
             coordinator.turn.log.append((LOG_KEYS_DROPPED, _encode(stranded)))
         return False
 
+    def kept_here(self, batch: WriteBatch) -> list[bytes]:
+        """The records of a batch that this node has kept: where it stands in, not those for which there was no room for a row."""
+        coordinator = self._coordinator
+        if coordinator.me in batch.route.primary_set:
+            return batch.items
+        items = iter(batch.items)
+        return [word for pair in zip(items, items, strict=True) if coordinator.hints.is_held(pair[0]) for word in pair]
+
     def stand_in_for(self, batch: WriteBatch, node: NodeId) -> bool:
         """Ask fallbacks to stand in for a node that does not answer. Returns whether somebody could be asked for all of it."""
         if not self.sloppy or isinstance(batch.parent, Division) or not batch.items:

@@ -62,11 +62,9 @@ class Writes:
     def unconfirmed(self) -> list[tuple[int, bytes]]:
         """Log records of what earlier turns wrote into this node's own copy and is not confirmed yet."""
         number = self._coordinator.turn.number
-        return [
-            (LOG_WRITES, _encode(batch.items))
-            for batch in (*self._in_flight.values(), *self._parts.values())
-            if batch.items and batch.route.local_write and batch.turn < number
-        ]
+        batches = [batch for batch in (*self._in_flight.values(), *self._parts.values()) if batch.route.local_write and batch.turn < number]
+        kept = filter(None, map(self._coordinator.compensation.kept_here, batches))
+        return [(LOG_WRITES, _encode(pairs)) for pairs in kept]
 
     def check(self, route: Route, quorum: Quorums) -> None:
         """Raise NoQuorumError unless the partitions of a route can be written now."""

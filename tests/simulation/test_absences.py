@@ -453,3 +453,19 @@ def test_copies_of_a_change_of_n_that_another_change_has_overruled_are_dropped(*
     assert scene.ask(4, *(f"DEL {key}" for key in keys)) == [1] * len(keys)
     scene.run(30.0)
     assert [sum(map(len, node.store.remains)) for _, node in scene.world.nodes()] == [0] * 5
+
+
+def test_a_copy_for_which_there_was_no_room_for_a_row_is_not_put_into_the_log_again() -> None:
+    scene = Scene(nodes=4, directives={"max-hints-size": "1", "write-quorum": "all", "anti-entropy-interval": "0"})
+    key = scene.key_of(primary=0, without=3)
+    scene.process(1).kill()
+    scene.run(3.0)
+    # One who is asked does not answer, so the write is in flight when memory goes to the tables, and its log with it.
+    scene.cut((3, 2))
+    scene.send(3, f"SET {key} v")
+    scene.run(0.1)
+    assert not held_record(scene.process(3), key.encode())
+    scene.node(3).freeze_soon()
+    scene.run(0.3)
+    assert len(scene.node(3).coordinator.writes) == 1
+    assert not any(key.encode() in body for _, body in scene.process(3).disk.log)
