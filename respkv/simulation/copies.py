@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 from xxhash import xxh64_intdigest
 
 from respkv.commands.table import COMMANDS
+from respkv.repair.remains import KEEP, REAP, SETTLE, plan
 from respkv.simulation.clients import Reader
 from respkv.storage.hash_trees import item_hash, waiting
 from respkv.versions.records import ABSENT, HEADER_BYTES, expiry_of, holds_value, is_visible, without_expired_value
-from respkv.versions.vectors import merge
+from respkv.versions.vectors import merge, settled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,8 +66,13 @@ def comparable(record: bytes, world: World) -> bytes:
     """A record as it is compared: whether the bytes of an expired value are dropped already is each node's own business.
 
     With clocks an hour apart a node may have dropped what is still to expire on others: a wrong clock cannot be told from time.
+    Who was not told that a deletion may go keeps it until anti-entropy brings it back to all: never, where that is off.
     """
-    return without_expired_value(record, world.furthest_wall_ms())
+    wall_ms = world.furthest_wall_ms()
+    if world.scenario.reaps and not world.scenario.compares_trees:
+        decided = plan(record, wall_ms=wall_ms) if record else KEEP
+        record = {KEEP: record, REAP: ABSENT, SETTLE: settled(record)}[decided]
+    return without_expired_value(record, wall_ms)
 
 
 def describe(record: bytes) -> str:
