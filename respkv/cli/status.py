@@ -62,6 +62,8 @@ class Node(msgspec.Struct, frozen=True):
     rebuilding: bool | int | None = None
     must_rebuild: bool = False
     """Whether it sets aside what it holds when it returns."""
+    refuses_writes: str = ""
+    """Why it stores no writes, in words."""
     resize: str = ""
     """How far it is with a change of replication-factor: a percentage, or "done"."""
 
@@ -147,6 +149,9 @@ def warnings(status: Status) -> list[RenderableType]:
     marked = [node.name for node in status.nodes if node.must_rebuild and not node.rebuilding]
     if marked:
         lines.append(Text(f"[WARN] {', '.join(marked)} must be rebuilt: what it holds is set aside, and copied anew", style="yellow"))
+    for reason in sorted({node.refuses_writes for node in status.nodes if node.refuses_writes}):
+        names = ", ".join(node.name for node in status.nodes if node.refuses_writes == reason)
+        lines.append(Text(f"[WARN] {names} stores no writes, and others stand in for it: {reason}", style="yellow"))
     if status.cluster.resize is not None:
         lines.append(Text(resize_line(status, status.cluster.resize), style="yellow"))
     return lines

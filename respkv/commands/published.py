@@ -7,6 +7,7 @@
 `away`     "ID,ID,...": the members that it cannot reach
 `pace`     how fast work behind the scenes may go for its clients' sake, in bytes a second; 0: it has no clients
 `works`    1 while it does such work, else 0
+`refuses`  why it stores no writes, in words; "": it does
 `resize`   "CHANGE.STAGE.PERCENT": how far it is with a change of replication-factor; "done" instead of the percentage
 """
 
@@ -32,6 +33,7 @@ REFUSED = "refused"
 AWAY = "away"
 PACE = "pace"
 WORKS = "works"
+REFUSES = "refuses"
 RESIZE = "resize"
 DONE = "done"
 ID_DIGITS = 8

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 
 from respkv.commands.help_text import help_reply
-from respkv.commands.published import BYTES, KEYS, RESIZE, hints_outstanding, resize_told
+from respkv.commands.published import BYTES, KEYS, REFUSES, RESIZE, hints_outstanding, resize_told
 from respkv.commands.table import KeyPositions, command
 from respkv.config.checks import quorum_problem
 from respkv.config.cluster_value import mark_of
@@ -359,6 +359,7 @@ def respkv_status(request: Request) -> bytes:
                 "uptime_s": None if is_away else max(context.turn.wall_ms - member.generation, 0) // 1000,
                 "zone": zones[node],
                 "rebuilding": bool(told.get("rebuilding")),
+                "refuses_writes": str(told.get(REFUSES) or ""),
                 "must_rebuild": bool(mark_of(context.cluster_value(), node)),
                 "resize": str(told.get(RESIZE) or "").rpartition(".")[2],
             }

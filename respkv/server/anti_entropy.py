@@ -227,10 +227,19 @@ class AntiEntropy:
         pair.refused = found
 
     def _is_able(self, peer: NodeId) -> bool:
+        return not self._obstacle(peer)
+
+    def _obstacle(self, peer: NodeId) -> str:
+        """Why this node is not compared with another one now."""
         node = self._node
         pair = self._pairs.get(peer)
-        lacks = node.topology.rebuilding or node.replica.writes_disabled
-        return not lacks and pair is not None and pair.is_usable and not node.topology.lacks_data(peer)
+        if node.topology.rebuilding:
+            return f"{node.me[:8]} lacks data and is being rebuilt"
+        if node.replica.writes_disabled:
+            return f"{node.me[:8]} stores no writes: {node.replica.writes_disabled}"
+        if pair is None or not pair.is_usable:
+            return f"{peer[:8]} cannot be reached"
+        return f"{peer[:8]} lacks data and is being rebuilt" if node.topology.lacks_data(peer) else ""
 
     def _begin_next(self, now: float) -> None:
         node = self._node
@@ -242,7 +251,7 @@ class AntiEntropy:
                 self._begin(peer, partition, is_wanted=True)
             else:
                 self._progress.pairs_done += 1
-                self._progress.failures.append(f"{node.me[:8]} and {peer[:8]}: one of them cannot be reached, or lacks data")
+                self._progress.failures.append(f"{node.me[:8]} and {peer[:8]}: {self._obstacle(peer)}")
             return
         if not node.settings.anti_entropy_interval:
             return

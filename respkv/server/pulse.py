@@ -75,6 +75,7 @@ class Pulse:
         node.membership.publish(published.KEYS, sum(node.store.live))
         node.membership.publish(published.BYTES, self.data_bytes())
         node.membership.publish(published.HINTS, published.encode_hints({owner: len(rows) for owner, rows in node.hints.rows.items()}))
+        node.membership.publish(published.REFUSES, node.replica.writes_disabled)
         node.membership.publish(published.REFUSED, published.encode_hints(node.hints.refused))
 
     def data_bytes(self) -> int:

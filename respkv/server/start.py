@@ -221,8 +221,13 @@ def build(start: Start, journal: Journal, directory: DataDirectory, me: Founder)
         facts=facts,
     )
     if not is_complete and (not settings.accept_data_loss or mark_of(value, node_id)):
-        reason = "what it held was set aside" if mark_of(value, node_id) else "this node is new, or its directory was emptied"
         is_damaged = bool(damages) or DAMAGE_KNOWN_NAME in directory.small_files
+        if mark_of(value, node_id):
+            reason = "what it held was set aside"
+        elif is_damaged:
+            reason = "an earlier start found damage, and the rebuilding that it began did not come to its end"
+        else:
+            reason = "this node is new, or its directory was emptied"
         node.rebuild.begin("; ".join(damages) or reason, is_damaged=is_damaged)
     node.rebuild.set_aside = set_aside
     node.resizing.restore(directory.small_files.get(DONE_FILE, b""))

@@ -65,6 +65,12 @@ def test_zones_and_rebuilding_are_shown_where_there_are_any(capsys: pytest.Captu
     assert "[WARN] n0 lost data" in shown
 
 
+def test_who_stores_no_writes_is_told_and_why() -> None:
+    full = b'"rebuilding":false,"refuses_writes":"the disk is nearly full (min-free-disk)"'
+    status = msgspec.json.decode(REPLY.replace(b'"rebuilding":false', full, 1), type=Status)
+    assert warnings(status)[-1].plain == "[WARN] n1 stores no writes, and others stand in for it: the disk is nearly full (min-free-disk)"  # type: ignore[union-attr]
+
+
 def test_a_change_of_n_tells_how_far_it_is_and_who_holds_it_up() -> None:
     told = b'"n":3,"resize":{"from":3,"to":5,"stage":"preparing","done":"0/2"}'
     status = msgspec.json.decode(REPLY.replace(b'"n":3', told).replace(b'"zone":""', b'"zone":"","resize":"40"', 1), type=Status)

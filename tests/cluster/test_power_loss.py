@@ -223,6 +223,23 @@ def test_what_a_node_has_lost_it_does_not_call_missing(three: Cluster) -> None:
     assert {value for held in three.holdings(keys).values() for value in held} == {b"x" * 100}
 
 
+def test_a_node_that_is_killed_while_it_copies_what_was_damaged_still_says_why_it_does(three: Cluster) -> None:
+    three.kill_all()
+    damaged = three.nodes[0]
+    spoil(damaged.folder / "state" / "node-id", 40)
+    log_length = len(damaged.log())
+    for _ in range(2):
+        # Alone it does not come to an end.
+        damaged.start()
+        wait_until("it answers", lambda: damaged.ask("PING") == b"PONG")
+        damaged.kill()
+    told = damaged.log()[log_length:]
+    assert told.count("durable data is missing or damaged: state/node-id fails its checksum") == 1
+    assert told.count("counting until it is done: an earlier start found damage") == 1
+    assert "this node is new" not in told
+    three.start()
+
+
 @pytest.mark.parametrize("name", ["mark", "a segment", "all of the log", "the tables' list", "a table", "all tables", "a small file"])
 def test_whatever_file_is_spoiled_or_gone_no_key_is_missing_unnoticed(five: Cluster, name: str) -> None:
     """A node may refuse to go on with a damaged file once; in the end it says so, and has again all that it should have."""

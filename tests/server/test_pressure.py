@@ -66,6 +66,31 @@ def test_a_full_disk_is_given_at_once_what_was_deleted() -> None:
     assert len(begun) == 1
 
 
+def test_every_node_knows_who_takes_no_writes() -> None:
+    world = World(3)
+    world.processes[0].arrivals.append((turns.PRESSURE, 0, False))
+    world.advance(3.0)
+    told = msgspec.json.decode(world.client(2)("RESPKV", "STATUS"))
+    assert sorted(node["refuses_writes"] for node in told["nodes"]) == ["", "", "the disk is nearly full (min-free-disk)"]
+    world.processes[0].arrivals.append((turns.PRESSURE, 1 << 40, False))
+    world.advance(3.0)
+    told = msgspec.json.decode(world.client(2)("RESPKV", "STATUS"))
+    assert [node["refuses_writes"] for node in told["nodes"]] == ["", "", ""]
+
+
+def test_a_repair_tells_that_a_node_has_no_room() -> None:
+    world = World(3)
+    process, client = world.processes[0], world.client()
+    process.arrivals.append((turns.PRESSURE, 0, False))
+    world.advance(3.0)
+    client("RESPKV", "REPAIR")
+    world.advance(3.0)
+    told = msgspec.json.decode(client("RESPKV", "REPAIR", "STATUS"))
+    assert told["total"]["failures"]
+    for failure in told["total"]["failures"]:
+        assert failure.endswith(f"{process.node.me[:8]} stores no writes: the disk is nearly full (min-free-disk)")
+
+
 def test_a_little_memory_is_no_reason_to_refuse_what_has_to_be_in_it() -> None:
     world = World(1, maxmemory="1mb", memtable_size="1mb")
     client = world.client()
