@@ -1,7 +1,9 @@
 """Records whose time has come lose their values: in memory often, and step by step those that only the tables have. Pure.
 
-Rule: what is not in memory is loaded before it changes, like any other record. So a value that expired unseen, and was
+Rule 1: what is not in memory is loaded before it changes, like any other record. So a value that expired unseen, and was
 dropped from memory before, goes from the tables as well, and is no longer counted.
+Rule 2: a clock that is ahead of the others' drops nothing before its time: no repair brings a value back, for a copy without
+it counts as the same.
 """
 
 from __future__ import annotations
@@ -49,10 +51,18 @@ class Expiry:
         if turn.now < self.due:
             return
         self.due = turn.now + INTERVAL_S
-        node.statistics.expired_keys += store.expire_some(turn.wall_ms, keys_max=EXPIRED_PER_CYCLE_MAX)
+        if not node.topology.acquainted:
+            # It may not know yet that its clock is ahead.
+            return
+        node.statistics.expired_keys += store.expire_some(self._wall_ms(), keys_max=EXPIRED_PER_CYCLE_MAX)
         if store.expiries_dropped > self._settled and not self._is_scanning and turn.now >= self._sweep_at:
             self._budget = ROWS_PER_CYCLE
             self._scan()
+
+    def _wall_ms(self) -> int:
+        """The time by which values go: this node's, or the median of its peers' where that is behind."""
+        turn = self._node.context.turn
+        return turn.wall_ms - max(self._node.membership.clock_skew_ms(turn.wall_ms, turn.now) or 0, 0)
 
     def _scan(self) -> None:
         self._is_scanning = True
@@ -61,7 +71,7 @@ class Expiry:
     def _on_rows(self, rows: list[tuple[bytes, bytes]], next_hash: int | None) -> None:
         self._is_scanning = False
         node = self._node
-        store, wall_ms = node.store, node.context.turn.wall_ms
+        store, wall_ms = node.store, self._wall_ms()
         shard = store.shards[self._partition]
         gone = []
         for key, record in rows:
@@ -87,7 +97,7 @@ class Expiry:
 
     def _drop(self, keys: list[bytes]) -> None:
         node = self._node
-        node.statistics.expired_keys += node.store.expire_keys(keys, node.context.turn.wall_ms)
+        node.statistics.expired_keys += node.store.expire_keys(keys, self._wall_ms())
 
     def _end_sweep(self) -> None:
         if not self._met:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from respkv.versions.clock import BELIEVED_AFTER_S, milliseconds
+from respkv.versions.records import holds_value
 from tests.simulation.scene import Scene
 
 HOUR_MS = 3_600_000.0
@@ -60,3 +61,21 @@ def test_a_node_whose_stamps_nobody_believes_says_so() -> None:
     told = [text for _, text in scene.world.trace.lines if "they refuse all that it sends" in text]
     assert len(told) == 1
     assert told[0].startswith("n1 warning")
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+def test_a_node_whose_clock_is_ahead_drops_no_value_before_its_time(is_restarted: bool) -> None:  # noqa: FBT001
+    # Its copies looked the same to anti-entropy, so once its clock was right again nothing brought the values back.
+    scene = Scene()
+    assert scene.ask(0, "SET a 1 EX 1000", "SET b 1 EX 20") == [b"OK"] * 2
+    scene.run(1.0)
+    if is_restarted:
+        scene.process(1).kill()
+    scene.skew(1, HOUR_MS)
+    if is_restarted:
+        scene.process(1).restart()
+    scene.run(BELIEVED_AFTER_S + 15.0)
+    scene.skew(1, -HOUR_MS)
+    scene.run(BELIEVED_AFTER_S + 1.0)
+    assert scene.ask(1, "RESPKV QUORUM R 1", "GET a") == [b"OK", b"1"]
+    assert not holds_value(scene.node(1).store.get(b"b"))
