@@ -23,13 +23,13 @@ def respkv_siblings(request: Request) -> Steps:
     (record,) = yield Read([key])
     request.note_read(key, record)
     values = [value for sibling in siblings_in(record) if (value := value_of(sibling, request.now_ms)) is not None]
-    return encode([context_of(record), values], request.resp)
+    return encode([context_of(key, record), values], request.resp)
 
 
 @command("RESPKV|RESOLVE", arity=5, flags="write denyoom", keys=SECOND, group="cluster", complexity="O(1)", where=Where.PRIMARY)
 def respkv_resolve(request: Request) -> Steps:
     """Replaces what a context has seen of a key by a value."""
-    return _resolve(request, seen_by(request.args[3]))
+    return _resolve(request, seen_by(request.args[2], request.args[3]))
 
 
 def _resolve(request: Request, seen: bytes) -> Steps:

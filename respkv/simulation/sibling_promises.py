@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from respkv.simulation.copies import describe, held_record
 from respkv.simulation.history import NEVER, History, Outcome, Register, Request, Write
 from respkv.simulation.promises import SAME_MOMENT_S, may_be_lost
-from respkv.simulation.workload import BLIND
+from respkv.simulation.workload import blind_context
 from respkv.versions.records import siblings_in, value_of
 
 if TYPE_CHECKING:
@@ -23,11 +23,16 @@ if TYPE_CHECKING:
 class Story:
     """What happened to one key of the family `s`."""
 
+    seen: dict[bytes, frozenset[bytes]]
+    """By context: the values that came with it."""
     writes: dict[bytes, Request] = field(default_factory=dict)
     """By the value that it wrote: no two write the same."""
     reads: list[tuple[Request, list[bytes]]] = field(default_factory=list)
-    seen: dict[bytes, frozenset[bytes]] = field(default_factory=lambda: {BLIND: frozenset()})
-    """By context: the values that came with it."""
+
+    @classmethod
+    def of(cls, key: bytes) -> Story:
+        """The story of a key to which nothing has happened."""
+        return cls({blind_context(key): frozenset()})
 
     def replacements(self, value: bytes) -> list[Request]:
         """The writes that had seen a value."""
@@ -40,13 +45,13 @@ def stories(history: History) -> dict[bytes, Story]:
     for request in history.requests:
         match request.arguments:
             case [b"RESPKV", b"SIBLINGS", key]:
-                story = found.setdefault(key, Story())
+                story = found.setdefault(key, Story.of(key))
                 if isinstance(request.reply, list):
                     context, values = request.reply
                     story.reads.append((request, values))
                     story.seen.setdefault(context, frozenset(values))
             case [b"RESPKV", b"RESOLVE", key, _, value]:
-                found.setdefault(key, Story()).writes[value] = request
+                found.setdefault(key, Story.of(key)).writes[value] = request
             case _:
                 pass
     return found

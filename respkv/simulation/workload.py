@@ -23,8 +23,11 @@ ALONE = frozenset((b"FLUSHALL", b"CONFIG", b"RESPKV"))
 """Never within a transaction."""
 CONTEXTS_LEN = 4
 """Of so many readings of a key clients use the contexts: some are old, and their writers have not seen what came since."""
-BLIND = context_of(b"")
-"""The context of who has seen nothing."""
+
+
+def blind_context(key: bytes) -> bytes:
+    """The context of who has seen nothing of a key."""
+    return context_of(key, b"")
 
 
 class Workload:
@@ -170,7 +173,7 @@ class Workload:
         if rng.random() < 0.5:
             return [b"RESPKV", b"SIBLINGS", key]
         contexts = self._contexts.get(key)
-        context = rng.choice(contexts) if contexts and rng.random() < 0.9 else BLIND
+        context = rng.choice(contexts) if contexts and rng.random() < 0.9 else blind_context(key)
         return [b"RESPKV", b"RESOLVE", key, context, self._value(key)]
 
     def _mixed(self) -> list[bytes]:

@@ -24,6 +24,7 @@ from __future__ import annotations
 import struct
 from base64 import b64decode, urlsafe_b64encode
 from typing import NamedTuple
+from zlib import crc32
 
 from respkv.errors import ClientError
 from respkv.versions.records import (
@@ -40,8 +41,9 @@ from respkv.versions.records import (
 )
 
 _COUNTS = struct.Struct(">HH")
-_CONTEXT_WORD = b"\x01"
-"""The first byte of a context that a client is given: its format."""
+_CONTEXT_WORD = b"\x02"
+"""The first byte of a context that a client is given: its format. The checksum of its key follows, and a record."""
+_CONTEXT_HEADER_BYTES = 5
 ACTORS_MAX = 2048
 """A context that leaves more entries than this in a vector was made up. Vectors grow beyond it by nobody's context."""
 _NO_FLOOR = bytes(VERSION_BYTES)
@@ -177,27 +179,34 @@ def raised(record: bytes, floor: bytes) -> bytes:
     return put_together(Dotted(lifted, vector, {dot: sibling for dot, sibling in siblings.items() if dot >= lifted}))
 
 
-def context_of(record: bytes) -> bytes:
+def context_of(key: bytes, record: bytes) -> bytes:
     """What a client may hand back to say what it has seen: opaque to it, never empty, and of letters that a shell leaves alone."""
-    return urlsafe_b64encode(_CONTEXT_WORD + without_values(record))
+    return urlsafe_b64encode(_context_header(key) + without_values(record))
 
 
-def seen_by(context: bytes) -> bytes:
-    """The record behind a context of a client. Raises ClientError for bytes that `context_of` did not make."""
-    word, record = _decoded(context)
+def seen_by(key: bytes, context: bytes) -> bytes:
+    """The record behind a client's context. Raises ClientError for bytes that `context_of` did not make.
+
+    The context of another key is refused: it would cover values of this one that its client has not seen.
+    """
+    try:
+        data = b64decode(context, altchars=b"-_", validate=True)
+    except ValueError:
+        data = b""
+    header, record = data[:_CONTEXT_HEADER_BYTES], data[_CONTEXT_HEADER_BYTES:]
     is_version = len(record) == VERSION_BYTES + 2 and record[16:] == b"\0\0"
-    if word != _CONTEXT_WORD or (record and not is_version and not _is_vector(record)):
+    is_whole = len(header) == _CONTEXT_HEADER_BYTES and header.startswith(_CONTEXT_WORD)
+    if not is_whole or (record and not is_version and not _is_vector(record)):
         msg = "invalid context: give back what RESPKV SIBLINGS answered, byte for byte"
+        raise ClientError(msg)
+    if header != _context_header(key):
+        msg = "invalid context: it was given for another key"
         raise ClientError(msg)
     return record
 
 
-def _decoded(context: bytes) -> tuple[bytes, bytes]:
-    try:
-        data = b64decode(context, altchars=b"-_", validate=True)
-    except ValueError:
-        return b"", b""
-    return data[:1], data[1:]
+def _context_header(key: bytes) -> bytes:
+    return _CONTEXT_WORD + crc32(key).to_bytes(4)
 
 
 def _is_vector(record: bytes) -> bool:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import random
-from base64 import urlsafe_b64encode
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections import Counter
 
 import pytest
 
 from respkv.server import turns
-from respkv.versions.vectors import take_apart
+from respkv.versions.vectors import context_of, take_apart
 from tests.commands.harness import Connection, World, packed, split_replies
 
 
@@ -205,13 +205,27 @@ def test_resolve_replaces_exactly_what_its_context_has_seen(world: World) -> Non
     assert values(first, "k") == {b"all"}
 
 
+def test_a_context_of_another_key_is_refused_and_hides_nothing_that_nobody_has_seen(world: World) -> None:
+    first, second = world.connect(0), world.connect(1)
+    first.ask("SET k old", "GET k")
+    second.ask("GET k")
+    first.ask("SET k left")
+    second.ask("SET k right")
+    first.ask("SET other v")
+    context, _ = siblings_and_context(first, "other")
+    reply = first.ask([b"RESPKV", b"RESOLVE", b"k", context, b"lost"])
+    assert reply == b"-ERR invalid context: it was given for another key\r\n"
+    assert values(first, "k") == {b"left", b"right"}
+
+
 def test_a_context_that_was_made_up_is_refused(world: World) -> None:
     client = world.connect(0)
     assert client.ask("RESPKV RESOLVE k nonsense v").startswith(b"-ERR invalid context")
     first, last = bytes(7) + b"\x01" + b"actor-aa", b"\xff" * 16
     later = last + b"\0\0"
     hidden = first + b"\x03\0" + last + b"\0\x01\0\0" + first
-    for context in map(urlsafe_b64encode, (b"\x01" + later, b"\x01" + hidden)):
+    header = urlsafe_b64decode(context_of(b"k", b""))
+    for context in map(urlsafe_b64encode, (header + later, header + hidden)):
         assert client.ask([b"RESPKV", b"RESOLVE", b"k", context, b"v"]).startswith(b"-ERR invalid context")
     assert client.ask("GET k") == b"$-1\r\n"
     assert client.ask("SET k v", "GET k") == b"+OK\r\n$1\r\nv\r\n"

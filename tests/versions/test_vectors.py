@@ -18,6 +18,8 @@ from respkv.versions.vectors import merge, successor
 
 ACTORS = [b"actor-aa", b"actor-bb", b"actor-cc"]
 NOW_MS = 1000
+KEY = b"key"
+CONTEXT_HEADER = urlsafe_b64decode(vectors.context_of(KEY, ABSENT))
 
 
 def plain(value: bytes | None, stamp: int, actor: bytes = ACTORS[0], expire_at_ms: int | None = None) -> bytes:
@@ -73,7 +75,7 @@ def play(steps: list[tuple[str, int, int]]) -> Replicas:
             case "write":
                 replicas.write(index, None, value)
             case "seen":
-                replicas.write(index, vectors.seen_by(vectors.context_of(replicas.held[other])), value)
+                replicas.write(index, vectors.seen_by(KEY, vectors.context_of(KEY, replicas.held[other])), value)
             case "delete":
                 replicas.write(index, None, None)
             case "plain":
@@ -134,7 +136,7 @@ def test_a_write_replaces_exactly_what_its_writer_has_seen(steps: list[tuple[str
             told.replaced[other] |= told.replaced[index]
             continue
         reader = other if kind == "seen" else index
-        context = vectors.seen_by(vectors.context_of(told.held[reader]))
+        context = vectors.seen_by(KEY, vectors.context_of(KEY, told.held[reader]))
         told.write(index, context, None if kind == "delete" else b"value %d" % number)
         told.replaced[index] |= told.known[reader] | told.replaced[reader]
         told.known[index] |= told.known[reader] | {number}
@@ -150,7 +152,7 @@ def test_two_who_have_read_the_same_and_write_leave_siblings_and_the_next_who_re
     both = successor(left, first, plain(b"right", 3))
     assert values(both) == {b"left", b"right"}
     assert records.value_of(both, NOW_MS) == b"right"
-    after = successor(both, vectors.seen_by(vectors.context_of(both)), plain(b"after", 4))
+    after = successor(both, vectors.seen_by(KEY, vectors.context_of(KEY, both)), plain(b"after", 4))
     assert values(after) == {b"after"}
 
 
@@ -214,16 +216,19 @@ def test_an_expiry_belongs_to_each_sibling() -> None:
     assert not records.will_expire(records.without_expired_value(expiring, 30))
 
 
-@pytest.mark.parametrize("data", [b"", b"\x02", b"\x01short", b"\x01" + bytes(16) + b"\x03s" + bytes(16) + b"\x00\x09\x00\x00"])
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"\x01", CONTEXT_HEADER[:4], CONTEXT_HEADER + b"short", CONTEXT_HEADER + bytes(16) + b"\x03s" + bytes(16) + b"\x00\x09\x00\x00"],
+)
 def test_a_context_that_nobody_gave_is_refused(data: bytes) -> None:
     for context in (urlsafe_b64encode(data), data, b"AQ=", b"\xff"):
         with pytest.raises(ClientError, match="invalid context"):
-            vectors.seen_by(context)
+            vectors.seen_by(KEY, context)
 
 
 def made_up(newest: bytes, floor: bytes, entries: list[bytes]) -> bytes:
     counts = len(entries).to_bytes(2) + bytes(2)
-    return urlsafe_b64encode(b"\x01" + newest + bytes((SIBLINGS, 0)) + floor + counts + b"".join(entries))
+    return urlsafe_b64encode(CONTEXT_HEADER + newest + bytes((SIBLINGS, 0)) + floor + counts + b"".join(entries))
 
 
 LOW, MIDDLE, HIGH = (stamp.to_bytes(8) + actor for stamp, actor in zip((1, 2, 3), ACTORS, strict=True))
@@ -235,17 +240,17 @@ LOW, MIDDLE, HIGH = (stamp.to_bytes(8) + actor for stamp, actor in zip((1, 2, 3)
 )
 def test_a_context_that_hides_what_it_has_seen_is_refused(newest: bytes, floor: bytes, entries: list[bytes]) -> None:
     """What stands above its first version would be in no clock: the write would be superseded before it was made."""
-    assert vectors.seen_by(made_up(HIGH, LOW, [MIDDLE, HIGH]))
+    assert vectors.seen_by(KEY, made_up(HIGH, LOW, [MIDDLE, HIGH]))
     with pytest.raises(ClientError, match="invalid context"):
-        vectors.seen_by(made_up(newest, floor, entries))
-    assert not records.is_well_formed(urlsafe_b64decode(made_up(newest, floor, entries))[1:])
+        vectors.seen_by(KEY, made_up(newest, floor, entries))
+    assert not records.is_well_formed(urlsafe_b64decode(made_up(newest, floor, entries))[len(CONTEXT_HEADER) :])
 
 
 def test_contexts_that_were_made_up_fill_no_vector() -> None:
     record = successor(ABSENT, ABSENT, plain(b"value", 1))
     for first in range(0, 4000, 1000):
         entries = [number.to_bytes(8) + number.to_bytes(8) for number in range(first + 2, first + 1002)]
-        seen = vectors.seen_by(made_up(entries[-1], bytes(16), entries))
+        seen = vectors.seen_by(KEY, made_up(entries[-1], bytes(16), entries))
         if first + 1000 > vectors.ACTORS_MAX:
             with pytest.raises(ClientError, match="invalid context"):
                 successor(record, seen, plain(b"next", 100_000 + first))
@@ -261,7 +266,7 @@ def test_a_context_holds_no_values() -> None:
     both = merge(record, successor(ABSENT, ABSENT, plain(secret + b"2", 5, ACTORS[1])))
     assert both[16] == SIBLINGS
     for held in (record, both):
-        assert secret not in urlsafe_b64decode(vectors.context_of(held))
-        assert vectors.seen_by(vectors.context_of(held))
-    assert vectors.seen_by(vectors.context_of(ABSENT)) == ABSENT
+        assert secret not in urlsafe_b64decode(vectors.context_of(KEY, held))
+        assert vectors.seen_by(KEY, vectors.context_of(KEY, held))
+    assert vectors.seen_by(KEY, vectors.context_of(KEY, ABSENT)) == ABSENT
     assert len(vectors.describe_vector(both)) == 2
