@@ -38,9 +38,12 @@ class Order:
         self.slack_s = 0.0 if self.is_overlapping else self.skew_s + SAME_MOMENT_S
 
     def is_before(self, first: Write, second: Write) -> bool:
-        """Whether `first` was over before `second` began, and clocks cannot have turned them round."""
+        """Whether `first` was over before `second` began, and clocks cannot have turned them round.
+
+        Where clocks are apart and the answer to `second` takes long, nobody can tell whether `first` met it on its way.
+        """
         slack_s = self.flush_slack_s if first.is_flush or second.is_flush else self.slack_s
-        if first.done + slack_s < second.invoked:
+        if first.done + max(slack_s, min(second.done - second.invoked, self.skew_s)) < second.invoked:
             return True
         left, right = first.request, second.request
         if left is None or right is None or not first.is_certain or slack_s:
