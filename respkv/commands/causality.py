@@ -9,22 +9,33 @@ from __future__ import annotations
 
 from respkv.versions.vectors import without_values
 
+CONTEXT_BYTES_MAX = 4 << 20
+"""So much is kept for a connection, keys and contexts: keys may be long."""
+
 
 class CausalContexts:
     """The contexts of one connection, the oldest first."""
 
-    __slots__ = ("_seen",)
+    __slots__ = ("_bytes", "_seen")
 
     def __init__(self) -> None:
         """Nothing was read yet."""
         self._seen: dict[bytes, tuple[float, bytes]] = {}
+        self._bytes = 0
 
     def note(self, key: bytes, record: bytes, *, now: float, keys_max: int) -> None:
         """A record was read for the client."""
-        self._seen.pop(key, None)
-        self._seen[key] = (now, without_values(record))
-        while len(self._seen) > keys_max:
-            del self._seen[next(iter(self._seen))]
+        if key in self._seen:
+            self._forget(key)
+        context = without_values(record)
+        self._seen[key] = (now, context)
+        self._bytes += len(key) + len(context)
+        while len(self._seen) > keys_max or self._bytes > CONTEXT_BYTES_MAX:
+            self._forget(next(iter(self._seen)))
+
+    def _forget(self, key: bytes) -> None:
+        _, context = self._seen.pop(key)
+        self._bytes -= len(key) + len(context)
 
     def of(self, key: bytes, *, now: float, age_max_s: float) -> bytes | None:
         """What the client has seen of a key; None if it has not read it, or too long ago."""
@@ -33,7 +44,7 @@ class CausalContexts:
             return None
         read_at, context = found
         if now - read_at > age_max_s:
-            del self._seen[key]
+            self._forget(key)
             return None
         return context
 
@@ -41,7 +52,7 @@ class CausalContexts:
         """A value that replaces what `of` told is written. What was read since stays."""
         found = self._seen.get(key)
         if found is not None and found[1] == context:
-            del self._seen[key]
+            self._forget(key)
 
     def __len__(self) -> int:
         """Keys that were read and not written since."""

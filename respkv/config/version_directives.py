@@ -67,7 +67,7 @@ VERSIONS = Group(
             maximum=INT_MAX,
             unit="keys",
             help="Of how many keys that keep siblings a connection remembers what it has read, for its next SET of them. The oldest goes "
-            "first. Raise it for clients that read very many keys before they write them.",
+            "first; above 4 MB of keys and contexts as well. Raise it for clients that read very many keys before they write them.",
         ),
         Directive(
             name="causal-context-ttl",

@@ -8,6 +8,7 @@ from collections import Counter
 
 import pytest
 
+from respkv.commands.causality import CONTEXT_BYTES_MAX
 from respkv.server import turns
 from respkv.versions.vectors import context_of, take_apart
 from tests.commands.harness import Connection, World, packed, split_replies
@@ -176,6 +177,22 @@ def test_what_was_read_ages_out_and_is_bounded() -> None:
     world.run(6.0)
     reader.ask("SET c mine")
     assert values(other, "c") == {b"mine"}
+
+
+def test_what_was_read_of_long_keys_is_bounded_by_bytes() -> None:
+    # Whoever asked for a thousand long keys that do not exist filled the memory of the node.
+    world = World(1, conflict_resolution="siblings")
+    reader = world.connect(0)
+    contexts = world.nodes[0].clients[reader.client_id].contexts
+    for number in range(40):
+        reader.ask([b"GET", b"%d" % number + bytes(CONTEXT_BYTES_MAX // 10)])
+        reader.ask([b"GET", b"short:%d" % number])
+    assert 10 < len(contexts) < 20
+    reader.ask([b"GET", bytes(CONTEXT_BYTES_MAX + 1)])
+    assert len(contexts) == 0
+    reader.ask([b"GET", b"short"])
+    reader.ask([b"SET", b"short", b"v"])
+    assert len(contexts) == 0
 
 
 def test_who_read_that_there_was_nothing_replaces_nothing(world: World) -> None:
