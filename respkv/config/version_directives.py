@@ -57,8 +57,9 @@ VERSIONS = Group(
             unit="values",
             scope=Scope.CLUSTER,
             help="A write that would leave more values than this beside each other is refused, with -TOOMANYSIBLINGS: somebody writes "
-            "without reading what others have written. What two halves of a cut cluster bring together may be more. All siblings are "
-            "stored in, and travel with, one record. Lower it for big values; raise it for many writers that never read.",
+            "without reading what others have written. What two halves of a cut cluster bring together may be more. Values that "
+            "have expired count until they are replaced. All siblings are stored in, and travel with, one record. Lower it for "
+            "big values; raise it for many writers that never read.",
         ),
         Directive(
             name="causal-context-keys",

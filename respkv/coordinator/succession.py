@@ -18,7 +18,7 @@ from respkv.placement.slots import key_slot
 from respkv.transport.bounds import siblings_bytes_max
 from respkv.versions.clock import CLOCK_AHEAD_MAX_MS
 from respkv.versions.policy import ConflictPolicy
-from respkv.versions.records import newest_stamp_of, reversioned, siblings_count
+from respkv.versions.records import newest_stamp_of, reversioned, siblings_in
 from respkv.versions.vectors import successor
 
 if TYPE_CHECKING:
@@ -73,8 +73,9 @@ class Succession:
         clock = coordinator.clock
         clock.absorb(max(newest, newest_stamp_of(held)))
         record = successor(held, context, reversioned(plain, clock.next(), coordinator.actor))
-        count = siblings_count(record)
-        if count > self.siblings_max and count > siblings_count(held):
+        # Those that have expired as well: they stay in the record until somebody replaces them, or all are of the past.
+        count = len(siblings_in(record))
+        if count > self.siblings_max and count > len(siblings_in(held)):
             self.refused_total += 1
             raise TooManySiblingsError(f"{self.siblings_max} siblings (max-siblings)")
         if len(record) > self.bytes_max and count > 1 and len(record) > len(held):

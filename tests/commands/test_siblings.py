@@ -10,6 +10,7 @@ import pytest
 
 from respkv.commands.causality import CONTEXT_BYTES_MAX
 from respkv.server import turns
+from respkv.versions.records import siblings_in
 from respkv.versions.vectors import context_of, take_apart
 from tests.commands.harness import Connection, World, packed, split_replies
 
@@ -300,6 +301,22 @@ def test_too_many_siblings_are_refused_loudly() -> None:
     assert clients[4].ask("GET k", "SET k all").endswith(b"+OK\r\n")
     assert values(clients[0], "k") == {b"all"}
     assert b"respkv_keys_with_siblings:0\r\n" in clients[0].ask("INFO respkv")
+
+
+def test_siblings_that_have_expired_count_as_well_until_somebody_has_read_them() -> None:
+    # Else they were without bound, and in the end more than a record can hold.
+    world = World(3, conflict_resolution="siblings", max_siblings="3")
+    client, blind = world.connect(0), context_of(b"k", b"")
+    replies = []
+    for number in range(5):
+        replies.append(client.ask([b"RESPKV", b"RESOLVE", b"k", blind, b"%d" % number])[:4])
+        client.ask("PEXPIRE k 10")
+        world.run(0.3)
+    assert replies == [b"+OK\r"] * 3 + [b"-TOO"] * 2
+    assert values(client, "k") == set()
+    assert client.ask("SET k v") == b"+OK\r\n"
+    assert values(client, "k") == {b"v"}
+    assert all(len(siblings_in(node.store.get(b"k"))) == 1 for node in world.nodes)
 
 
 def test_the_policy_of_a_prefix_and_its_change_while_the_cluster_runs() -> None:
