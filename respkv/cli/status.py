@@ -149,9 +149,11 @@ def warnings(status: Status) -> list[RenderableType]:
     marked = [node.name for node in status.nodes if node.must_rebuild and not node.rebuilding]
     if marked:
         lines.append(Text(f"[WARN] {', '.join(marked)} must be rebuilt: what it holds is set aside, and copied anew", style="yellow"))
+    stand_ins = any(node.state == "up" and not node.refuses_writes for node in status.nodes)
+    instead = "others stand in while they have room" if stand_ins else "there is nobody to stand in: clients are refused"
     for reason in sorted({node.refuses_writes for node in status.nodes if node.refuses_writes}):
         names = ", ".join(node.name for node in status.nodes if node.refuses_writes == reason)
-        lines.append(Text(f"[WARN] {names} stores no writes, and others stand in for it: {reason}", style="yellow"))
+        lines.append(Text(f"[WARN] no writes are stored by {names}: {reason}; {instead}", style="yellow"))
     if status.cluster.resize is not None:
         lines.append(Text(resize_line(status, status.cluster.resize), style="yellow"))
     return lines

@@ -202,7 +202,7 @@ class Copying:
             if position is not None and is_whole:
                 self._positions[source] = position
             # The sources share one pace.
-            yield from rest(node, sum(map(len, piece.pairs)) * len(self._running), since=asked_at)
+            yield from rest(node, sum(map(len, piece.pairs)), since=asked_at, sharers=len(self._running))
         self._positions.pop(source, None)
         self._done.add(source)
         if is_whole and not self._lacks_data(source):

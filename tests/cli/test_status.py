@@ -68,7 +68,11 @@ def test_zones_and_rebuilding_are_shown_where_there_are_any(capsys: pytest.Captu
 def test_who_stores_no_writes_is_told_and_why() -> None:
     full = b'"rebuilding":false,"refuses_writes":"the disk is nearly full (min-free-disk)"'
     status = msgspec.json.decode(REPLY.replace(b'"rebuilding":false', full, 1), type=Status)
-    assert warnings(status)[-1].plain == "[WARN] n1 stores no writes, and others stand in for it: the disk is nearly full (min-free-disk)"  # type: ignore[union-attr]
+    told = "[WARN] no writes are stored by n1: the disk is nearly full (min-free-disk); there is nobody to stand in: clients are refused"
+    assert warnings(status)[-1].plain == told  # type: ignore[union-attr]
+    others = [*status.nodes, msgspec.structs.replace(status.nodes[0], name="n3", refuses_writes="")]
+    told = "[WARN] no writes are stored by n1: the disk is nearly full (min-free-disk); others stand in while they have room"
+    assert warnings(msgspec.structs.replace(status, nodes=others))[-1].plain == told  # type: ignore[union-attr]
 
 
 def test_a_change_of_n_tells_how_far_it_is_and_who_holds_it_up() -> None:

@@ -76,3 +76,18 @@ def test_a_node_without_co_replicas_has_nobody_to_copy_from() -> None:
     world.nodes[0].rebuild.begin("new")
     world.run(1.0)
     assert not world.nodes[0].rebuild.needed
+
+
+def test_long_records_are_no_sign_that_another_node_has_clients_of_its_own() -> None:
+    """They take their time on the way. A second each, as the floor of the pace would have it, is what only clients are worth."""
+    world = World(3)
+    client = world.connect(0)
+    for number in range(20):
+        assert client.ask(f"SET key:{number} {'x' * 1_000_000}") == b"+OK\r\n"
+    world.run(3.0)
+    before = held(world.nodes[1])
+    world.slow_s = {(0, 1): 0.03, (2, 1): 0.03}
+    lose(world.nodes[1])
+    world.run(6.0)
+    assert not world.nodes[1].rebuild.needed
+    assert held(world.nodes[1]) == before
