@@ -2,6 +2,7 @@
 
 Rule 1: a partition has been copied when N - W + 1 of the replicas that are read were read from end to end and lacked nothing
 themselves: every acknowledged write is on W nodes, so one of those has it. Or when all of them were read: more there is not.
+Where no read may go behind an earlier one, R of them, if that is more: what was read is on N - R + 1, acknowledged or not.
 Rule 2: what is copied is merged, never assigned, so writes that arrive meanwhile are safe.
 Rule 3: a copy is dropped only when every node that keeps the key has acknowledged that very version.
 """
@@ -16,6 +17,7 @@ from xxhash import xxh64_intdigest
 
 from respkv.commands.partition_walk import HASH_MAX
 from respkv.coordinator.operations import Ask, Call, Steps, Until, is_error
+from respkv.coordinator.read_repairs import BLOCKING
 from respkv.coordinator.replica import check_pairs, decode_pairs
 from respkv.errors import PeerProtocolError
 from respkv.server.background import rest, step
@@ -172,8 +174,12 @@ class Copying:
         return all(len(others & self._whole) >= needed or others <= self._done for others in sources)
 
     def _needed(self) -> int:
-        quorum = self._node.coordinator.quorum
-        return max(quorum.n - quorum.w + 1, 1)
+        coordinator = self._node.coordinator
+        quorum = coordinator.quorum
+        needed = max(quorum.n - quorum.w + 1, 1)
+        if 2 * quorum.r > quorum.n and not coordinator.compensation.sloppy and coordinator.repairs.mode == BLOCKING:
+            needed = max(needed, quorum.r)
+        return needed
 
     def _lacks_data(self, source: NodeId) -> bool:
         return self._node.topology.lacks_data(source)
