@@ -194,17 +194,29 @@ def _run(start: Start, journal: Journal) -> int:
         _calm_collector()
         where = f"clients on port {port}, nodes on {me.cluster_port}; data in {directory.path}"
         journal.write("notice", f"node {node.me[:8]} ({facts['code']} code) serves {where}")
-        try:
-            trio.run(_shells, reactor, disk, facts)
-        except* StorageError as group:
-            raise StorageError(str(_first_of(group))) from None
-        finally:
-            reactor.close()
-            disk.close()
+        _serve(reactor, disk, facts)
         journal.write("notice", "stopped")
         return reactor.exit_code or EXIT_STOPPED
     finally:
         directory.close()
+
+
+def _serve(reactor: Reactor, disk: Disk, facts: dict[str, Any]) -> None:
+    """Run until the end. Of a disk that failed the first failure is told, not what follows from it when files are closed."""
+    failures: list[BaseException] = []
+    try:
+        trio.run(_shells, reactor, disk, facts)
+    except* StorageError as group:
+        failures.append(_first_of(group))
+    finally:
+        reactor.close()
+        try:
+            disk.close()
+        except StorageError as error:
+            failures.append(error)
+    if failures:
+        # Nor is it damage that keeps a node from starting.
+        raise StorageError(str(failures[0])) from None
 
 
 def _first_of(error: BaseException) -> BaseException:

@@ -244,6 +244,17 @@ def test_a_disk_that_fails_while_the_node_serves(tmp_path: Path) -> None:
         assert f"the disk failed, stopping without a retry: cannot write {node.folder}/state/" in node.log()
 
 
+def test_tables_that_vanish_while_the_node_serves(tmp_path: Path) -> None:
+    with running_cluster(tmp_path, count=1, directives=["--memtable-size", "1mb"]) as cluster:
+        node = cluster[0]
+        shutil.rmtree(node.folder / "tables")
+        with node.connect() as wire:
+            wire.send(b"".join(packed("SET", f"key:{number}", "x" * 1000) for number in range(3000)))
+            assert node.wait_ended() == EXIT_DISK
+        assert "the disk failed, stopping without a retry: cannot flush the tables: " in node.log()
+        assert "not starting" not in node.log()
+
+
 def test_a_lock_that_outlives_its_process_is_no_obstacle(tmp_path: Path) -> None:
     with running_cluster(tmp_path, count=1) as cluster:
         cluster.kill_all()
