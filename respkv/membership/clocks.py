@@ -3,7 +3,8 @@
 Every direct message carries its sender's wall clock. The difference between that and this
 node's monotonic clock at the arrival is the peer's clock, too low by the time that the message
 took; so of the recent samples the greatest is the best (Cristian 1989 keeps the fastest round trip
-for the same reason). The median is not moved by one peer that is wrong.
+for the same reason). The median is not moved by one peer that is wrong: where two are in the middle, as of two peers in all,
+this node's own clock is counted with them, for halfway between a right clock and a wrong one lies nobody's.
 """
 
 from __future__ import annotations
@@ -61,4 +62,7 @@ class PeerClocks:
                 offsets.append(max(recent))
         if len(offsets) < peers_min:
             return None
-        return round(wall_ms - now * 1000.0 - statistics.median(offsets))
+        own = wall_ms - now * 1000.0
+        if len(offsets) % 2 == 0:
+            offsets.append(own)
+        return round(own - statistics.median(offsets))

@@ -79,3 +79,14 @@ def test_a_node_whose_clock_is_ahead_drops_no_value_before_its_time(is_restarted
     scene.run(BELIEVED_AFTER_S + 1.0)
     assert scene.ask(1, "RESPKV QUORUM R 1", "GET a") == [b"OK", b"1"]
     assert not holds_value(scene.node(1).store.get(b"b"))
+
+
+@pytest.mark.parametrize("nodes", [3, 4, 5])
+@pytest.mark.parametrize("hours", [20.0, 0.01, -1.0])
+def test_one_clock_that_is_wrong_keeps_no_other_node_from_writing(nodes: int, hours: float) -> None:
+    # Of three nodes all refused: the other two took what lies halfway between their peers' clocks for the time.
+    scene = Scene(nodes=nodes)
+    scene.skew(1, hours * HOUR_MS)
+    scene.run(BELIEVED_AFTER_S + 5.0)
+    refusing = [index for index in range(nodes) if str(scene.ask(index, "SET a 1")[0]).startswith("CLOCKSKEW")]
+    assert refusing == [1]
