@@ -66,11 +66,10 @@ class Succession:
             coordinator.use_actor(new_actor(self.rng))
         held = coordinator.store.get(key)
         context = held if seen is None else seen
-        newest = newest_stamp_of(context)
-        if (newest >> 16) > coordinator.turn.wall_ms + CONTEXT_AHEAD_MAX_MS:
+        newest, clock = newest_stamp_of(context), coordinator.clock
+        if newest > clock.last and (newest >> 16) > coordinator.turn.wall_ms + CONTEXT_AHEAD_MAX_MS:
             msg = "invalid context: it is of a time to come"
             raise ClientError(msg)
-        clock = coordinator.clock
         clock.absorb(max(newest, newest_stamp_of(held)))
         record = successor(held, context, reversioned(plain, clock.next(), coordinator.actor))
         # Those that have expired as well: they stay in the record until somebody replaces them, or all are of the past.

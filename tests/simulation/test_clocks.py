@@ -90,3 +90,16 @@ def test_one_clock_that_is_wrong_keeps_no_other_node_from_writing(nodes: int, ho
     scene.run(BELIEVED_AFTER_S + 5.0)
     refusing = [index for index in range(nodes) if str(scene.ask(index, "SET a 1")[0]).startswith("CLOCKSKEW")]
     assert refusing == [1]
+
+
+def test_siblings_are_written_on_when_a_node_whose_clock_is_ahead_has_taken_all_stamps_along() -> None:
+    # What the cluster itself had stamped was refused as a context that somebody has made up.
+    scene = Scene(directives={"conflict-resolution": "siblings"})
+    scene.process(1).kill()
+    scene.skew(1, 20 * HOUR_MS)
+    scene.process(1).restart()
+    scene.run(5.0)
+    assert ahead_ms(scene, 0) > 19 * HOUR_MS
+    key = scene.key_of(primary=0)
+    lines = [f"SET {key} 1", f"SET {key} 2", f"GET {key}", f"SET {key} 3", f"APPEND {key} 4", f"GET {key}"]
+    assert scene.ask(0, *lines) == [b"OK", b"OK", b"2", b"OK", 2, b"34"]
