@@ -51,7 +51,7 @@ _M_ARENA_MAX = -8
 
 DISK_ERRORS = frozenset((errno.EIO, errno.ENOSPC, errno.EDQUOT))
 DESCRIPTORS_RESERVED = 1024
-"""Left for peers, segments and tables when `maxclients` is compared with the limit of open files."""
+"""Left for peers, segments and tables when `maxclients` is compared with the limit of open files; half of a lower limit."""
 
 assert registry.MODULES
 
@@ -140,7 +140,7 @@ def _raise_descriptor_limit(settings: Settings, journal: Journal) -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, hard), hard))
         soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if soft < wanted:
-        settings.maxclients = max(soft - DESCRIPTORS_RESERVED, 1)
+        settings.maxclients = max(soft - min(DESCRIPTORS_RESERVED, soft // 2), 1)
         journal.write("warning", f"only {soft} open files are allowed: maxclients is now {settings.maxclients}")
 
 

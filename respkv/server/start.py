@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 import sys
 import time
 from dataclasses import dataclass
@@ -104,6 +105,12 @@ def _check_founding(kept: Ring, founding: Ring) -> None:
         raise ConfigurationError(msg)
 
 
+def _tables_options(settings: Settings) -> TablesOptions:
+    """Where few open files are allowed, the tables have a quarter of them; half is left for clients."""
+    open_files_max = min(TablesOptions().open_files_max, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
+    return TablesOptions(block_cache_bytes=settings.table_cache_size, open_files_max=open_files_max)
+
+
 @dataclass(frozen=True, slots=True)
 class _ReadBack:
     """What a directory held."""
@@ -122,7 +129,7 @@ def _read_back(settings: Settings, directory: DataDirectory, *, ring: Ring, valu
     store.floor = value.flush_floor.to_bytes(8) if value.flush_floor else b""
     store.bound(settings.maxmemory)
     hints = HintBook(bytes_max=settings.max_hints_size)
-    recovery = directory.recover(owner=bytes.fromhex(node_id), options=TablesOptions(block_cache_bytes=settings.table_cache_size))
+    recovery = directory.recover(owner=bytes.fromhex(node_id), options=_tables_options(settings))
     restoration = Restoration(store=store, hints=hints, clock=clock, now=now)
     damage = ""
     try:

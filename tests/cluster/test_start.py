@@ -255,6 +255,19 @@ def test_tables_that_vanish_while_the_node_serves(tmp_path: Path) -> None:
         assert "not starting" not in node.log()
 
 
+def test_few_open_files_leave_half_of_them_to_clients(tmp_path: Path) -> None:
+    node = lone_node(tmp_path)
+    limited = "import resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, (512, 512)); from respkv.server.main import run_server; "
+    node.entry = ("-c", limited + "sys.exit(run_server(sys.argv[1:]))")
+    node.start()
+    try:
+        with wait_until("it serves", node.connect) as wire:
+            assert wire.ask("CONFIG", "GET", "maxclients") == [b"maxclients", b"256"]
+        assert "only 512 open files are allowed: maxclients is now 256" in node.log()
+    finally:
+        node.kill()
+
+
 def test_a_lock_that_outlives_its_process_is_no_obstacle(tmp_path: Path) -> None:
     with running_cluster(tmp_path, count=1) as cluster:
         cluster.kill_all()
