@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from respkv.versions.records import holds_value
+from respkv.versions.vectors import raised
 
 if TYPE_CHECKING:
     from respkv.server.node import Node
@@ -85,7 +86,7 @@ class Flush:
         if number != self._number:
             return
         store = self._node.store
-        self._found += [key for key, record in rows if record >= store.floor and holds_value(record)]
+        self._found += [key for key, record in rows if holds_value(raised(record, store.floor))]
         if next_hash is not None:
             self._scan(partition, next_hash)
             return

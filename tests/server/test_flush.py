@@ -6,7 +6,8 @@ import pytest
 
 from respkv.config import cluster_value
 from respkv.server.node import Node
-from respkv.versions.records import pack_stamp
+from respkv.versions.records import ABSENT, pack_stamp, string, tombstone
+from respkv.versions.vectors import merge, successor
 from tests.commands.node_alone import World
 
 
@@ -112,3 +113,18 @@ def test_nothing_leaves_a_partition_while_it_is_counted() -> None:
     assert store.evict(0, keep={}, partitions_max=len(store.shards)) == 0
     store.counting = None
     assert store.evict(0, keep={}, partitions_max=len(store.shards)) == 1
+
+
+def test_siblings_below_a_late_floor_that_only_the_tables_hold_are_not_counted() -> None:
+    world = World(1)
+    (process,) = world.processes
+    node = process.node
+    floor = late_floor(world)
+    below = string(b"v", stamp=floor - 10, actor=b"actor-aa")
+    # A deletion that had not seen it came after the floor.
+    deleted = successor(ABSENT, ABSENT, tombstone(stamp=floor + 10, actor=b"actor-bb"))
+    node.store.merge_pairs([b"key", merge(successor(ABSENT, ABSENT, below), deleted)])
+    process.flush_to_tables()
+    flush_late(node, floor)
+    world.advance(1.0)
+    assert sum(node.store.live) == 0
