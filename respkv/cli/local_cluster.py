@@ -21,6 +21,7 @@ from pathlib import Path
 
 from respkv.cli.connection import Address
 from respkv.cli.directives import LOOPBACK, with_directives
+from respkv.config.cluster_directives import CLUSTER_SECRET_LENGTH_MIN
 from respkv.config.founders import CLUSTER_PORT_OFFSET, PORT_MAX, Founder
 from respkv.config.start import Reader, configure
 from respkv.errors import RespkvError
@@ -96,6 +97,8 @@ class LocalCluster:
     def write(self) -> None:
         """Bring every file up to date. Raises `ConfigurationError`, before anything is written, for what no node would take."""
         secret = read_text(self.secret_path).strip() or secrets.token_hex(SECRET_BYTES)
+        if len(secret) < CLUSTER_SECRET_LENGTH_MIN:
+            raise UnfitFolderError(f"{self.secret_path} is damaged: it holds no secret; delete it, and a new one is made")
         confs = {node: self.conf_of(node, secret) for node in self.nodes}
         for node, text in confs.items():
             configure([str(node.conf_path)], read=reader_with({str(node.conf_path): text}))
@@ -218,9 +221,9 @@ def read_about(path: Path) -> tuple[int, int]:
 
 
 def read_text(path: Path) -> str:
-    """A file's text; nothing where there is no file."""
+    """A file's text; nothing where there is no file. Bytes that are no UTF-8 stay what they are, as in what `respkv server` reads."""
     try:
-        return path.read_text()
+        return path.read_text(encoding="utf-8", errors="surrogateescape")
     except FileNotFoundError:
         return ""
 
@@ -229,6 +232,6 @@ def write_private(path: Path, text: str) -> None:
     """Replace a file as a whole, readable by its owner alone."""
     new = path.with_name(path.name + ".new")
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
+    with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
         file.write(text)
     new.replace(path)

@@ -135,3 +135,25 @@ def test_a_port_that_somebody_listens_on_is_named(folder: Path) -> None:
         cluster = LocalCluster(folder, (type(node)("n1", port, node.folder),), {})
         with pytest.raises(UnfitFolderError, match=f"port {port} is in use"), held_by_this_process(cluster):
             pass
+
+
+def test_lines_of_a_node_may_hold_bytes_that_are_no_utf_8(folder: Path) -> None:
+    open_new(folder).write()
+    path = open_new(folder).nodes[0].conf_path
+    path.write_bytes(path.read_bytes() + b'requirepass "caf\xe9"\n')
+    open_new(folder).write()
+    assert b'requirepass "caf\xe9"\n' in path.read_bytes()
+
+
+def test_a_damaged_node_file_is_refused_in_a_sentence(folder: Path) -> None:
+    open_new(folder).write()
+    open_new(folder).nodes[0].conf_path.write_bytes(bytes(range(128, 256)) * 3)
+    with pytest.raises(ConfigurationError, match=r"n1/respkv\.conf, at line 1"):
+        open_new(folder).write()
+
+
+def test_a_secret_that_is_damaged_is_named(folder: Path) -> None:
+    open_new(folder).write()
+    open_new(folder).secret_path.write_text("x\n")
+    with pytest.raises(UnfitFolderError, match="cluster-secret is damaged"):
+        open_new(folder).write()
