@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from respkv.server.cluster import SAVE_S
 from respkv.simulation.copies import check_copies, check_leftovers, check_replicas, check_trees
 from respkv.simulation.history import NEVER
 from respkv.simulation.promises import check_appends, check_counters, check_locks, check_registers
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from respkv.simulation.world import World
 
 VIOLATIONS_MAX = 12
+WAITS_FOR_THE_DISK = {b"CONFIG", b"FLUSHALL", b"FLUSHDB"}
+"""What all nodes are to know is on a node's disk before it is answered; twice where a quorum changes."""
 
 
 def check_patience(world: World) -> list[str]:
@@ -24,6 +27,8 @@ def check_patience(world: World) -> list[str]:
             continue
         # Commands of one transaction that touch one key wait for each other.
         allowed_s = bound_s * (1 + len(request.transaction or ()))
+        if "slow-disk" in world.scenario.faults and request.arguments[0].upper() in WAITS_FOR_THE_DISK:
+            allowed_s += 2 * SAVE_S
         begun = max(request.invoked, request.expected_after)
         waited = request.replied - begun if request.replied < NEVER else 0.0
         stopped = world.processes[request.node].stopped_between(begun, request.replied)
