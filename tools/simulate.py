@@ -2,6 +2,7 @@
 
 python tools/simulate.py --seeds 1:200          # seeds 1 to 199
 python tools/simulate.py --seed 81273 -v        # one seed, with the last events
+python tools/simulate.py --seeds 1:200 --with operators  # with what few seeds have
 python tools/simulate.py --planted              # bugs that exist in the simulator only: are they found?
 """
 
@@ -12,17 +13,34 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from respkv.simulation.planted import BUGS, made_for
-from respkv.simulation.scenario import draw
+from respkv.simulation.scenario import RARE, Scenario, draw
 from respkv.simulation.verdict import Verdict, play
 
 VIOLATION_CHARACTERS_MAX = 2000
 TRACE_LINES = 150
 PLANTED_SEEDS_MAX = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What is to be otherwise than seeds say."""
+
+    nodes: int | None = None
+    forced: tuple[str, ...] = ()
+
+    def draw(self, seed: int) -> Scenario:
+        """What a seed means now."""
+        return draw(seed, nodes=self.nodes, forced=self.forced)
+
+    def words(self) -> str:
+        """The same on the command line."""
+        return "".join((f" --nodes {self.nodes}" if self.nodes else "", *(f" --with '{name}'" for name in self.forced)))
 
 
 def seed_range(text: str) -> range:
@@ -31,22 +49,22 @@ def seed_range(text: str) -> range:
     return range(int(first), int(last)) if colon else range(int(first), int(first) + 1)
 
 
-def play_seed(seed: int, nodes: int | None) -> tuple[Verdict, float]:
+def play_seed(seed: int, wish: Wish) -> tuple[Verdict, float]:
     """Play one seed; the verdict and how many seconds of a processor that took."""
     started = time.process_time()
-    verdict = play(draw(seed, nodes=nodes))
+    verdict = play(wish.draw(seed))
     return verdict, time.process_time() - started
 
 
-def play_all(seeds: Iterable[int], *, nodes: int | None, processes: int) -> Iterator[tuple[Verdict, float]]:
+def play_all(seeds: Iterable[int], *, wish: Wish, processes: int) -> Iterator[tuple[Verdict, float]]:
     """Play many seeds, several at a time; verdicts come in the order of the seeds."""
     if processes <= 1:
         for seed in seeds:
-            yield play_seed(seed, nodes)
+            yield play_seed(seed, wish)
         return
     with ProcessPoolExecutor(processes) as pool:
         todo = list(seeds)
-        yield from pool.map(play_seed, todo, [nodes] * len(todo), chunksize=2)
+        yield from pool.map(play_seed, todo, [wish] * len(todo), chunksize=2)
 
 
 def line_of(verdict: Verdict, seconds: float) -> str:
@@ -57,19 +75,19 @@ def line_of(verdict: Verdict, seconds: float) -> str:
     return f"seed {verdict.scenario.seed:<7d} {word} {figures}  {verdict.scenario.title()}"
 
 
-def tell_failure(verdict: Verdict, nodes: int | None) -> None:
+def tell_failure(verdict: Verdict, wish: Wish) -> None:
     """What was violated, and how to see it again."""
     for violation in verdict.violations:
         print("   ", violation[-VIOLATION_CHARACTERS_MAX:].replace("\n", "\n    "))
-    print(f"    python tools/simulate.py --seed {verdict.scenario.seed}{f' --nodes {nodes}' if nodes else ''} -v", flush=True)
+    print(f"    python tools/simulate.py --seed {verdict.scenario.seed}{wish.words()} -v", flush=True)
 
 
-def run_seeds(seeds: Iterable[int], *, nodes: int | None, processes: int, verbose: bool) -> int:
+def run_seeds(seeds: Iterable[int], *, wish: Wish, processes: int, verbose: bool) -> int:
     """Play seeds and sum up. The exit code: whether any failed."""
     started = time.perf_counter()
     count = failed = 0
     virtual_s = processor_s = 0.0
-    for verdict, seconds in play_all(seeds, nodes=nodes, processes=processes):
+    for verdict, seconds in play_all(seeds, wish=wish, processes=processes):
         count += 1
         virtual_s += verdict.virtual_s
         processor_s += seconds
@@ -77,24 +95,24 @@ def run_seeds(seeds: Iterable[int], *, nodes: int | None, processes: int, verbos
             print(line_of(verdict, seconds), flush=True)
         if not verdict.passed:
             failed += 1
-            tell_failure(verdict, nodes)
+            tell_failure(verdict, wish)
     real_s = time.perf_counter() - started
     speed = f"{processor_s / max(count, 1):.2f} s of a processor each, {virtual_s / real_s:.0f} virtual seconds per second"
     print(f"{count} seeds in {real_s:.0f} s, {failed} failed ({speed})")
     return int(failed > 0)
 
 
-def run_one(seed: int, *, nodes: int | None, verbose: bool) -> int:
+def run_one(seed: int, *, wish: Wish, verbose: bool) -> int:
     """Play one seed, twice: a failure that does not come again would be worth nothing."""
     started = time.perf_counter()
-    verdict = play(draw(seed, nodes=nodes), keep_trace=True)
+    verdict = play(wish.draw(seed), keep_trace=True)
     seconds = time.perf_counter() - started
     if verbose:
         print("\n".join(verdict.trace[-TRACE_LINES:]))
     print(line_of(verdict, seconds))
     if not verdict.passed:
-        tell_failure(verdict, nodes)
-    again = play(draw(seed, nodes=nodes))
+        tell_failure(verdict, wish)
+    again = play(wish.draw(seed))
     if (again.digest, again.violations) != (verdict.digest, verdict.violations):
         print("the seed did not replay identically: something depends on more than the seed")
         return 1
@@ -133,15 +151,17 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seeds", type=seed_range, default=range(1, 41), metavar="A:B", help="play seeds A to B - 1 (default: 1:41)")
     parser.add_argument("--seed", type=int, metavar="N", help="play one seed, twice, and compare")
     parser.add_argument("--nodes", type=int, choices=range(1, 10), metavar="N", help="so many nodes instead of what the seed says")
+    parser.add_argument("--with", dest="forced", action="append", default=[], choices=RARE, help="give every seed what few have")
     parser.add_argument("--processes", type=int, default=2, metavar="N", help="so many processes at a time")
     parser.add_argument("--planted", action="store_true", help="look for the planted bugs")
     parser.add_argument("-v", "--verbose", action="store_true", help="every seed in a line; with --seed the last events")
     options = parser.parse_args(arguments)
     if options.planted:
         return run_planted(processes=options.processes)
+    wish = Wish(options.nodes, tuple(options.forced))
     if options.seed is not None:
-        return run_one(options.seed, nodes=options.nodes, verbose=options.verbose)
-    return run_seeds(options.seeds, nodes=options.nodes, processes=options.processes, verbose=options.verbose)
+        return run_one(options.seed, wish=wish, verbose=options.verbose)
+    return run_seeds(options.seeds, wish=wish, processes=options.processes, verbose=options.verbose)
 
 
 if __name__ == "__main__":

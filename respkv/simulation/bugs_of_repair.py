@@ -8,6 +8,7 @@ import msgspec
 
 from respkv.repair.exchange import differing
 from respkv.server import exchanges
+from respkv.server.downtime import Downtime
 from respkv.server.exchanges import Exchange
 from respkv.server.reaping import Reaping
 from respkv.server.turns import LOG_KEYS_DROPPED
@@ -83,6 +84,18 @@ class ReturnsAsItWas(Bugs):
     def patches(self) -> list[Patch]:
         """Set nothing aside."""
         return [(Disk, "set_aside", lambda self, *names: None)]
+
+
+class RebuiltUnjudged(Bugs):
+    """Whatever node an operator names is rebuilt, although it may be the last one that has what it acknowledged."""
+
+    faults = ("cut", "kill")
+    directives = STRICT
+    others: ClassVar[dict[str, Any]] = {"nodes": 3, "operates": True, "rules": (), "factors": ()}
+
+    def patches(self) -> list[Patch]:
+        """Have no objection."""
+        return [(Downtime, "why_not", lambda self, member, among=None: "")]
 
 
 class ExchangeGivesOnly(Bugs):

@@ -25,7 +25,14 @@ from respkv.simulation.bugs_of_quorums import (
     StandInsCount,
     WriteAnsweredEarly,
 )
-from respkv.simulation.bugs_of_repair import ExchangeGivesOnly, ReapedByAge, ReturnsAsItWas, RootsTakenForEqual, TreeMissesRepairs
+from respkv.simulation.bugs_of_repair import (
+    ExchangeGivesOnly,
+    ReapedByAge,
+    RebuiltUnjudged,
+    ReturnsAsItWas,
+    RootsTakenForEqual,
+    TreeMissesRepairs,
+)
 from respkv.simulation.bugs_of_resizing import CountsUnfilled
 from respkv.simulation.bugs_of_siblings import ActorKept, ActorReused, ContextIgnored, ReplacedComesBack, SiblingDropped
 from respkv.simulation.bugs_of_storage import (
@@ -74,6 +81,7 @@ BUGS: dict[str, type[Bugs]] = {
     "context ignored": ContextIgnored,
     "tombstone reaped by age": ReapedByAge,
     "absent node merged": ReturnsAsItWas,
+    "rebuilt unjudged": RebuiltUnjudged,
     "tree misses repairs": TreeMissesRepairs,
     "trees taken for equal": RootsTakenForEqual,
     "exchange gives, never takes": ExchangeGivesOnly,

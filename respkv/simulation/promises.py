@@ -179,8 +179,9 @@ def may_be_lost(world: World, write: Write) -> bool:
     if write.request is None:
         return False
     count = world.least_w
-    # Of several deleted directories only the last one's losses are not yet copied back; but what stand-ins held never is.
-    wipes = world.wipes[-1:] if world.scenario.is_strict else world.wipes
+    # Of several deleted directories only the last one's losses are not yet copied back; but what stand-ins held never is,
+    # nor what others have lost with their power.
+    wipes = world.wipes[-1:] if world.scenario.is_strict and not world.scenario.loses_power else world.wipes
     gone = {index for when, index in wipes if when >= write.invoked}
     if world.scenario.loses_power:
         # One node alone may have handed it on to another one that lost it later; and where nobody syncs, nothing is ever safe.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 
 from respkv.config.directives import BY_NAME
@@ -48,6 +49,8 @@ class Scenario:
     """Whether the load goes on for long enough that deletions go meanwhile."""
     factors: tuple[int, ...] = ()
     """What CONFIG SET makes N while the load runs; R and W are words."""
+    operates: bool = False
+    """Whether RESPKV REPAIR and RESPKV REBUILD are sent while the load runs, and a repair of everything in the end."""
 
     def settings(self) -> Settings:
         """The settings that every node starts with."""
@@ -90,8 +93,8 @@ class Scenario:
 
     @property
     def is_healthy(self) -> bool:
-        """Whether nothing goes wrong but clocks and delays."""
-        return not self.faults
+        """Whether nothing goes wrong but clocks and delays. A node that is to be rebuilt starts again."""
+        return not self.faults and not self.operates
 
     @property
     def may_speculate(self) -> bool:
@@ -163,6 +166,7 @@ class Scenario:
             "rules": self.rules,
             "factors": self.factors,
             "reaps": self.reaps,
+            "operates": self.operates,
             "echoes": self.echoes,
             "siblings": self.keeps_siblings,
         }
@@ -210,8 +214,8 @@ HOURS_RATIO = 0.2
 FACTORS_RATIO = 0.12
 
 
-def draw(seed: int, *, nodes: int | None = None) -> Scenario:
-    """What a seed means."""
+def draw(seed: int, *, nodes: int | None = None, forced: Collection[str] = ()) -> Scenario:
+    """What a seed means; what is drawn rarely may be forced."""
     rng = random.Random(f"scenario {seed}")
     count = nodes or rng.choice((3, 3, 3, 4, 5, 5, 6, 7))
     read, write = rng.choice(QUORUMS)
@@ -260,7 +264,12 @@ def draw(seed: int, *, nodes: int | None = None) -> Scenario:
     scenario = _with_siblings(scenario, random.Random(f"siblings {seed}"))
     scenario = _with_clocks(scenario, random.Random(f"clocks {seed}"))
     scenario = scenario if scenario.quorums.n == RULES_N else replace(scenario, rules=())
-    return _with_factors(scenario, random.Random(f"factors {seed}"))
+    scenario = _with_factors(scenario, random.Random(f"factors {seed}"))
+    for name, (ratio, change) in RARE.items():
+        own = random.Random(f"{name} {seed}")
+        if own.random() < ratio or name in forced:
+            scenario = change(scenario, own)
+    return scenario
 
 
 def _with_factors(scenario: Scenario, rng: random.Random) -> Scenario:
@@ -314,3 +323,13 @@ def _with_clocks(scenario: Scenario, rng: random.Random) -> Scenario:
         return replace(scenario, drift=rng.choice((1e-4, 1e-4, 1e-2)))
     directives = scenario.directives if kind < HOURS_RATIO / 4 else {**scenario.directives, "max-clock-skew": str(4 * HALF_AN_HOUR_MS)}
     return replace(scenario, skew_ms=HALF_AN_HOUR_MS, directives=directives)
+
+
+def _with_operator(scenario: Scenario, rng: random.Random) -> Scenario:
+    """An operator repairs, and has nodes rebuilt. That no other directory is deleted meanwhile is for the operator to know."""
+    del rng
+    return replace(scenario, operates=True, faults=tuple(fault for fault in scenario.faults if fault != "wipe"))
+
+
+RARE: dict[str, tuple[float, Callable[[Scenario, random.Random], Scenario]]] = {"operators": (0.03, _with_operator)}
+"""What few clusters have: how often, and what it changes. Each has dice of its own, so that what else a seed means stays as it is."""

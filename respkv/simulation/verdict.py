@@ -7,6 +7,8 @@ import traceback
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from respkv.config.quorums import Quorums
 from respkv.simulation.bug import Bugs
 from respkv.simulation.checks import check_all
@@ -100,7 +102,9 @@ def _play(world: World) -> list[str]:
     schedule.run_until(schedule.now + NEWS_S)
     if scenario.compares_trees and (missing := _wait_for_exchanges(world)):
         return [missing, *world.problems]
-    if scenario.may_differ:
+    if scenario.operates:
+        world.problems += _repair_everything(world)
+    elif scenario.may_differ:
         world.problems += _read_everything(world)
     schedule.run_until(schedule.now + last_expiry_s(world))
     # A deletion that is let go of at this moment is on some replicas only.
@@ -153,6 +157,20 @@ def _read_everything(world: World) -> list[str]:
         reader.connection.close()
     world.schedule.run_until(world.schedule.now + READ_S)
     return problems
+
+
+def _repair_everything(world: World) -> list[str]:
+    """What an operator does who trusts nothing: all replicas are compared, and what one of them lacks is sent."""
+    reader = Reader(world, world.rng.choice(world.processes))
+    end = world.schedule.now + EXCHANGES_S
+    (reply,) = reader.ask([b"RESPKV", b"REPAIR"])
+    while isinstance(reply, bytes) and not msgspec.json.decode(reply)["is_done"] and world.schedule.now < end:
+        world.schedule.run_until(world.schedule.now + STEP_S)
+        (reply,) = reader.ask([b"RESPKV", b"REPAIR", b"STATUS"])
+    told = msgspec.json.decode(reply) if isinstance(reply, bytes) else {}
+    reader.connection.close()
+    is_whole = told.get("is_done") and not told["unreached"] and not told["total"]["failures"]
+    return [] if is_whole else [f"a repair at rest is not done {EXCHANGES_S} s later: {reply!r}"]
 
 
 def is_error(reply: object) -> bool:

@@ -19,6 +19,8 @@ BIG_PADDING = 20_000
 RARE = 0.03
 SINGLE_RATIO = 0.15
 TRANSACTION_RATIO = 0.15
+FIRST_PORT = 7000
+"""Of the first node; the others have those behind it."""
 ALONE = frozenset((b"FLUSHALL", b"CONFIG", b"RESPKV"))
 """Never within a transaction."""
 CONTEXTS_LEN = 4
@@ -59,8 +61,12 @@ class Workload:
             choices[self._reconfigure] = RARE
         if scenario.factors and "CONFIG" in COMMANDS:
             choices[self._resize] = 5 * RARE
+        if scenario.operates:
+            choices |= {self._repair: 10 * RARE, self._rebuild: 10 * RARE}
         self._rules = scenario.rules
         self._factors = scenario.factors
+        self._nodes = [b"127.0.0.1:%d" % (FIRST_PORT + index) for index in range(scenario.nodes)]
+        self._partitions = scenario.ring_size
         self._choices = list(choices)
         self._weights = list(choices.values())
 
@@ -211,3 +217,12 @@ class Workload:
 
     def _resize(self) -> list[bytes]:
         return [b"CONFIG", b"SET", b"replication-factor", b"%d" % self._rng.choice(self._factors)]
+
+    def _repair(self) -> list[bytes]:
+        rng = self._rng
+        partition = [b"PARTITION", b"%d" % rng.randrange(self._partitions)] if rng.random() < 0.3 else []
+        node = [b"NODE", rng.choice(self._nodes)] if rng.random() < 0.3 else []
+        return [b"RESPKV", b"REPAIR", *partition, *node]
+
+    def _rebuild(self) -> list[bytes]:
+        return [b"RESPKV", b"REBUILD", self._rng.choice(self._nodes)]

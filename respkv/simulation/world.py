@@ -7,6 +7,7 @@ import random
 from typing import TYPE_CHECKING
 
 import respkv.commands.registry  # noqa: F401 - the table of commands is complete once this is imported
+from respkv.config.cluster_value import marked_nodes
 from respkv.membership.members import MemberAddress, MemberState
 from respkv.placement.ring import Member, first_ring
 from respkv.placement.slots import key_slot
@@ -16,6 +17,7 @@ from respkv.simulation.history import History, Request
 from respkv.simulation.network import Network
 from respkv.simulation.process import Process
 from respkv.simulation.schedule import Schedule, Trace
+from respkv.simulation.workload import FIRST_PORT
 
 if TYPE_CHECKING:
     from respkv.ids import NodeId
@@ -47,7 +49,10 @@ class World:
         self._founding_n = scenario.quorums.n
         addresses = [
             MemberAddress.founding(
-                host="127.0.0.1", port=7000 + index, cluster_port=17000 + index, zone=f"z{index % scenario.zones}" if scenario.zones else ""
+                host="127.0.0.1",
+                port=FIRST_PORT + index,
+                cluster_port=10_000 + FIRST_PORT + index,
+                zone=f"z{index % scenario.zones}" if scenario.zones else "",
             )
             for index in range(scenario.nodes)
         ]
@@ -145,8 +150,8 @@ class World:
             for other in self.processes:
                 if other is not process and (other.me not in process.links or node.membership.state_of(other.me) is not MemberState.UP):
                     return f"n{process.index} holds n{other.index} for {node.membership.state_of(other.me).value}"
-            if node.rebuild.lacks_data:
-                return f"n{process.index} rebuilds"
+            if node.rebuild.lacks_data or marked_nodes(node.cluster.value):
+                return f"n{process.index} rebuilds, or knows of one that is to"
             if node.topology.wall.doubted_step_ms is not None:
                 return f"n{process.index} does not believe its wall clock yet"
             if node.cluster.value.resize is not None:

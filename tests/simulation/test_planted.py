@@ -16,6 +16,7 @@ SHOWN_BY = {
     "cold taken for absent": 1,
     "hint lost": 2,
     "guest copy stays": 1,
+    "rebuilt unjudged": 1,
     "refused yet done": 1,
     "repair assigns": 1,
     "replaced value comes back": 1,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from respkv.simulation.scenario import draw
+from respkv.simulation.scenario import RARE, draw
 from respkv.simulation.verdict import play
 
 ROUND = range(1, 25)
@@ -22,3 +22,10 @@ FOUND = {
 def test_seed(seed: int) -> None:
     verdict = play(draw(seed))
     assert verdict.violations == [], f"python tools/simulate.py --seed {seed} -v"
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("name", RARE)
+def test_seed_with_what_few_have(name: str, seed: int) -> None:
+    verdict = play(draw(seed, forced=[name]))
+    assert verdict.violations == [], f"python tools/simulate.py --seed {seed} --with {name!r} -v"
