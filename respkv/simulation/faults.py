@@ -7,6 +7,7 @@ term        a process is told to stop, and started again
 away        a process is killed, and started again after longer than `max-downtime`
 full        a disk has no room
 stop        a process does not run for a while (SIGSTOP)
+flap        a process is stopped again and again, for moments and for seconds
 cut         nothing passes between some nodes: a partition, a node on its own, or one direction of one pair
 reset       the connections of one pair are reset
 slow-link   bytes between two nodes take much longer
@@ -44,6 +45,7 @@ class Faults:
             "away": self._away,
             "full": self._full,
             "stop": self._stop,
+            "flap": self._flap,
             "cut": self._cut,
             "reset": self._reset,
             "slow-link": self._slow_link,
@@ -146,6 +148,21 @@ class Faults:
         living = self._living()
         if living:
             self._rng.choice(living).stop(self._rng.choice((0.1, 0.5, 2.0, 5.0)) * self._rng.uniform(0.5, 1.5))
+
+    def _flap(self) -> None:
+        living = self._living()
+        if living:
+            process, rng = self._rng.choice(living), self._rng
+            self._flap_until(process, process.incarnation, self._world.schedule.now + rng.uniform(1.0, 12.0))
+
+    def _flap_until(self, process: Process, incarnation: int, end: float) -> None:
+        """Stop a process, and again a moment after it goes on."""
+        schedule, rng = self._world.schedule, self._rng
+        if self._is_over or schedule.now >= end or not process.is_running(incarnation):
+            return
+        seconds = rng.choice((0.05, 0.3, 1.0, 3.0)) * rng.uniform(0.5, 1.7)
+        process.stop(seconds)
+        schedule.after(seconds + rng.choice((0.02, 0.2, 1.0)) * rng.uniform(0.5, 1.5), self._flap_until, process, incarnation, end)
 
     def _cut(self) -> None:
         world, rng = self._world, self._rng

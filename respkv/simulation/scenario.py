@@ -145,6 +145,8 @@ class Scenario:
         """Whether replicas may differ in the end, and nobody know it: a coordinator that died before it could make a hint."""
         if self.compares_trees:
             return False
+        if "max-hint-window" in self.directives:
+            return True
         if "max-downtime" in self.directives:
             # Who sets aside what it holds sets aside its hints as well.
             return True
@@ -331,5 +333,19 @@ def _with_operator(scenario: Scenario, rng: random.Random) -> Scenario:
     return replace(scenario, operates=True, faults=tuple(fault for fault in scenario.faults if fault != "wipe"))
 
 
-RARE: dict[str, tuple[float, Callable[[Scenario, random.Random], Scenario]]] = {"operators": (0.03, _with_operator)}
+def _with_flapping(scenario: Scenario, rng: random.Random) -> Scenario:
+    """Nodes stop and go on, again and again; in some clusters that is long enough for hints to be refused, or for a node to be rebuilt."""
+    own = {}
+    if rng.random() < 0.5:
+        own["max-hint-window"] = rng.choice(("1", "3"))
+    if rng.random() < 0.3:
+        own["max-downtime"] = rng.choice(("2", "4"))
+    faults = ("flap", *(fault for fault in scenario.faults if fault != "wipe" or "max-downtime" not in own))
+    return replace(scenario, faults=faults, directives={**scenario.directives, **own})
+
+
+RARE: dict[str, tuple[float, Callable[[Scenario, random.Random], Scenario]]] = {
+    "operators": (0.03, _with_operator),
+    "flapping": (0.03, _with_flapping),
+}
 """What few clusters have: how often, and what it changes. Each has dice of its own, so that what else a seed means stays as it is."""
