@@ -84,7 +84,12 @@ class Scenario:
     @property
     def keeps_siblings(self) -> bool:
         """Whether some families of keys keep concurrent values."""
-        return SIBLINGS_PREFIXES in self.directives.values()
+        return SIBLINGS_PREFIXES in self.directives.values() or self.keeps_all_siblings
+
+    @property
+    def keeps_all_siblings(self) -> bool:
+        """Whether all keys do."""
+        return self.directives.get("conflict-resolution") == "siblings"
 
     @property
     def compares_trees(self) -> bool:
@@ -344,8 +349,16 @@ def _with_flapping(scenario: Scenario, rng: random.Random) -> Scenario:
     return replace(scenario, faults=faults, directives={**scenario.directives, **own})
 
 
+def _with_all_siblings(scenario: Scenario, rng: random.Random) -> Scenario:
+    """All keys keep concurrent values, also those whose clients know nothing of it."""
+    del rng
+    others = {name: text for name, text in scenario.directives.items() if name != "conflict-resolution-prefix"}
+    return replace(scenario, directives={**others, "conflict-resolution": "siblings"})
+
+
 RARE: dict[str, tuple[float, Callable[[Scenario, random.Random], Scenario]]] = {
     "operators": (0.03, _with_operator),
     "flapping": (0.03, _with_flapping),
+    "all siblings": (0.03, _with_all_siblings),
 }
 """What few clusters have: how often, and what it changes. Each has dice of its own, so that what else a seed means stays as it is."""

@@ -76,7 +76,7 @@ def check_siblings(world: World) -> list[str]:
         if reads_overlap:
             found += check_sibling_reads(world, key, story)
     for key, register in sorted(world.history.registers().items()):
-        if key[:1] == b"u":
+        if key[:1] == b"u" or (key[:1] in b"re" and world.scenario.keeps_all_siblings):
             found += check_last_write(world, key, register)
         if key[:1] == b"o":
             found += check_last_write(world, key, register)
