@@ -305,7 +305,7 @@ class AntiEntropy:
         now, interval = node.context.turn.now, node.settings.anti_entropy_interval
         if failure:
             self.statistics.failed_total += 1
-            pair.due = now + (RETRY_S if pair.returns == returns else RETURN_S)
+            pair.due = now + RETRY_S
             node.context.turn.events.append(("verbose", f"comparing with {exchange.peer[:8]} ended early: {failure}"))
         elif is_whole:
             pair.is_marked = pair.is_marked and pair.refused != refused
